@@ -1,0 +1,127 @@
+"""backstory: an autograd engine and neural-network library that can say why a network does what it does.
+
+>>> import backstory
+>>> x = backstory.tensor(2.0); w = backstory.tensor(3.0, requires_grad=True)
+>>> ((w * x + 1.0 - 5.0) ** 2).backward()
+>>> w.grad
+tensor(8.)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as _np
+
+from backstory.arrays import Generator, manual_seed
+from backstory.autograd.modes import (
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    relu_derivative_at_zero,
+    set_grad_enabled,
+)
+from backstory.functions import (
+    arange,
+    exp,
+    full,
+    leaky_relu,
+    log,
+    log_softmax,
+    logsumexp,
+    matmul,
+    max,
+    maximum,
+    mean,
+    ones,
+    rand,
+    randn,
+    randperm,
+    relu,
+    reshape,
+    sigmoid,
+    sqrt,
+    sum,
+    tanh,
+    transpose,
+    where,
+    zeros,
+    zeros_like,
+)
+from backstory.promotion import get_default_dtype, set_default_dtype
+from backstory.tensor import Tensor, as_tensor, tensor
+
+__version__ = "0.1.0"
+
+float32, float64 = _np.dtype("float32"), _np.dtype("float64")
+int64, bool = _np.dtype("int64"), _np.dtype("bool")
+
+# Loaded when first named, so that `import backstory` costs little more than `import numpy`.
+_LAZY = {
+    "autograd": "backstory.autograd",
+    "insight": "backstory.insight",
+    "nn": "backstory.nn",
+    "optim": "backstory.optim",
+    "plots": "backstory.plots",
+    "report": "backstory.report",
+}
+_LAZY_NAMES = {
+    "Change": "backstory.insight",
+    "experiment": "backstory.insight",
+    "open_run": "backstory.insight",
+    "watch": "backstory.insight",
+    "why": "backstory.insight",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(_LAZY[name])
+    if name in _LAZY_NAMES:
+        return getattr(importlib.import_module(_LAZY_NAMES[name]), name)
+    raise AttributeError(f"module 'backstory' has no attribute {name!r}")
+
+
+__all__ = [
+    "Generator",
+    "Tensor",
+    "arange",
+    "as_tensor",
+    "enable_grad",
+    "exp",
+    "float32",
+    "float64",
+    "full",
+    "get_default_dtype",
+    "int64",
+    "is_grad_enabled",
+    "leaky_relu",
+    "log",
+    "log_softmax",
+    "logsumexp",
+    "manual_seed",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "no_grad",
+    "ones",
+    "rand",
+    "randn",
+    "randperm",
+    "relu",
+    "relu_derivative_at_zero",
+    "reshape",
+    "set_default_dtype",
+    "set_grad_enabled",
+    "sigmoid",
+    "sqrt",
+    "sum",
+    "tanh",
+    "tensor",
+    "transpose",
+    "where",
+    "zeros",
+    "zeros_like",
+]

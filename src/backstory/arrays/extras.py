@@ -1,0 +1,75 @@
+"""The operations that the Array API standard lacks, one implementation per namespace.
+
+A namespace may bring its own as an attribute ``backstory_extras`` (the tensors' namespace does);
+every other is served by the functions here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from backstory.arrays import eager
+
+__all__ = ["scatter", "select"]
+
+
+def scatter(xp: Any, values: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    """Zeros of ``shape`` with ``values`` added at ``index``: the transpose of ``x[index]``.
+
+    An entry that ``index`` names several times receives the sum.
+
+    >>> import numpy as np
+    >>> scatter(eager, np.array([1.0, 2.0, 3.0]), np.array([0, 0, 2]), (4,))
+    array([3., 0., 3., 0.])
+    """
+    own = getattr(xp, "backstory_extras", None)
+    if own is not None:
+        return own.scatter(values, index, shape)
+    if xp is eager:
+        return _scatter_numpy(values, index, shape)
+    return _scatter_standard(xp, values, index, shape)
+
+
+def select(xp: Any, gate: Any, x: Any) -> Any:
+    """``x`` where the gate is open, 0 where it is closed, also for an infinite or NaN ``x``.
+
+    >>> import numpy as np
+    >>> select(eager, np.array([True, False]), np.array([2.0, np.inf]))
+    array([2., 0.])
+    """
+    if xp is eager and x.dtype in _BITS:
+        # The bits of x times 0 or 1: exact for every value, and thrice as fast as np.where.
+        return (x.view(_BITS[x.dtype]) * gate).view(x.dtype)
+    return xp.where(gate, x, 0)
+
+
+_BITS = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}
+
+
+def _scatter_numpy(values: np.ndarray, index: Any, shape: tuple[int, ...]) -> np.ndarray:
+    result = np.zeros(shape, values.dtype)
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(part, (list, np.ndarray)) and np.asarray(part).dtype != bool for part in parts):
+        np.add.at(result, index, values)
+    else:
+        result[index] = values
+    return result
+
+
+def _scatter_standard(xp: Any, values: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    """Entry by entry, with nothing but what the standard promises (slow: for tests)."""
+    size = int(np.prod(shape))
+    places = np.arange(size).reshape(shape)[_as_numpy(index)]
+    flat = xp.zeros(size, dtype=values.dtype)
+    for position in itertools.product(*(range(n) for n in places.shape)):
+        flat[int(places[position])] += values[position]
+    return xp.reshape(flat, shape)
+
+
+def _as_numpy(index: Any) -> Any:
+    if isinstance(index, tuple):
+        return tuple(_as_numpy(part) for part in index)
+    return np.asarray(index) if hasattr(index, "__array_namespace__") else index

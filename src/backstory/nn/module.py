@@ -1,0 +1,228 @@
+"""Module: parameters and submodules by name, and a call that observers can follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from backstory.autograd.modes import no_grad
+from backstory.errors import ArgumentError, ShapeError
+from backstory.graph import context
+from backstory.tensor import Tensor, _wrap, as_tensor
+
+__all__ = ["Module", "Parameter"]
+
+
+class Parameter(Tensor):
+    """A tensor that a module owns and an optimizer moves.
+
+    >>> import backstory
+    >>> Parameter(backstory.tensor([1.0])).requires_grad
+    True
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, data: Any, requires_grad: bool = True) -> Parameter:
+        source = as_tensor(data)
+        self = Tensor.__new__(cls)
+        plain = _wrap(source.array, source.level)
+        for slot in ("array", "level", "_requires_grad", "grad", "grad_fn", "name", "_counter"):
+            setattr(self, slot, getattr(plain, slot))
+        self.requires_grad_(requires_grad)
+        return self
+
+    def __repr__(self) -> str:
+        return "Parameter containing:\n" + super().__repr__()
+
+
+class Module:
+    """The base of every layer and network: assign parameters and submodules as attributes.
+
+    >>> import backstory
+    >>> from backstory import nn
+    >>> class Twice(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.layer = nn.Linear(2, 2)
+    ...     def forward(self, x):
+    ...         return self.layer(self.layer(x).relu())
+    >>> [name for name, _ in Twice().named_parameters()]
+    ['layer.weight', 'layer.bias']
+    """
+
+    training: bool
+
+    def __init__(self) -> None:
+        set_ = object.__setattr__
+        set_(self, "training", True)
+        set_(self, "_parameters", {})
+        set_(self, "_modules", {})
+        set_(self, "_observer", None)
+
+    _parameters: dict[str, Parameter | None]
+    _modules: dict[str, Module]
+    _observer: Any
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes; a subclass defines it."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward()")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        ctx = context()
+        observer = ctx.observer
+        if observer is None:
+            if self._observer is None:
+                return self.forward(*args, **kwargs)
+            return self._observed(ctx, args, kwargs)
+        observer.enter(self)
+        try:
+            return self.forward(*args, **kwargs)
+        finally:
+            observer.leave(self)
+
+    def _observed(self, ctx: Any, args: Any, kwargs: Any) -> Any:
+        """The call of the module that is being watched: its observer sees what runs inside."""
+        ctx.observer = observer = self._observer
+        observer.begin(self, args)
+        try:
+            result = self.forward(*args, **kwargs)
+        except BaseException:
+            observer.abandon()
+            raise
+        finally:
+            ctx.observer = None
+        observer.end(result)
+        return result
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_modules" not in self.__dict__:
+            raise ArgumentError(
+                f"{type(self).__name__}.{name} was assigned before Module.__init__() ran",
+                why="the module has nowhere to register it yet",
+                instead="super().__init__() as the first line of __init__",
+            )
+        for register in (self._parameters, self._modules):
+            register.pop(name, None)
+        if isinstance(value, Parameter):
+            self._parameters[name] = value
+        elif isinstance(value, Module):
+            self._modules[name] = value
+        object.__setattr__(self, name, value)
+
+    def register_parameter(self, name: str, value: Parameter | None) -> None:
+        """Own ``value`` under ``name``; ``None`` says that there is none, as for ``bias=False``."""
+        setattr(self, name, value)
+        self._parameters[name] = value
+
+    def add_module(self, name: str, module: Module) -> None:
+        """Own ``module`` under ``name``."""
+        setattr(self, name, module)
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Every module below and this one, each once, with its path."""
+        seen: set[int] = set()
+        stack: list[tuple[str, Module]] = [(prefix, self)]
+        while stack:
+            path, module = stack.pop()
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            yield path, module
+            children = [(f"{path}.{n}" if path else n, m) for n, m in module._modules.items()]
+            stack.extend(reversed(children))
+
+    def modules(self) -> Iterator[Module]:
+        """Every module below and this one, each once."""
+        return (module for _, module in self.named_modules())
+
+    def children(self) -> Iterator[Module]:
+        """The direct submodules."""
+        return iter(self._modules.values())
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter, each once, with its path."""
+        seen: set[int] = set()
+        for path, module in self.named_modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None and id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield (f"{path}.{name}" if path else name), parameter
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Every parameter, each once."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def train(self, mode: bool = True) -> Module:
+        """Switch this module and all below to training (or evaluation) mode; returns it."""
+        for module in self.modules():
+            object.__setattr__(module, "training", mode)
+        return self
+
+    def eval(self) -> Module:
+        """Switch this module and all below to evaluation mode; returns it."""
+        return self.train(False)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            clear_grad(parameter, set_to_none)
+
+    def to(self, dtype: Any) -> Module:
+        """Convert all parameters to ``dtype`` in place; returns the module. Do it before the optimizer."""
+        for parameter in self.parameters():
+            parameter.array = parameter.detach().to(dtype).array
+            parameter.grad = None
+        return self
+
+    def double(self) -> Module:
+        """``to(float64)``."""
+        return self.to(np.float64)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The parameters by path, sharing their memory."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Copy ``state`` into the parameters. All names and shapes must fit; else nothing changes."""
+        own = dict(self.named_parameters())
+        missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        if missing or unexpected:
+            raise ArgumentError(
+                f"load_state_dict() into {type(self).__name__}: missing {missing}, unexpected {unexpected}",
+                why="the names must be those of this module's parameters",
+                instead="a state_dict of the same architecture",
+            )
+        arrays = {name: np.asarray(as_tensor(state[name]).detach().array) for name in own}
+        for name, array in arrays.items():
+            if array.shape != own[name].shape:
+                raise ShapeError(
+                    f"load_state_dict(): {name} has shape {array.shape}",
+                    why=f"this module's has shape {own[name].shape}",
+                    instead="a state_dict of the same architecture",
+                )
+        with no_grad():
+            for name, array in arrays.items():
+                own[name].copy_(array)
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses of the module's line."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  ({name}): " + repr(module).replace("\n", "\n  ") for name, module in self._modules.items()
+        ]
+        body = "\n" + "\n".join(lines) + "\n" if lines else self.extra_repr()
+        return f"{type(self).__name__}({body})"
+
+
+def clear_grad(parameter: Tensor, set_to_none: bool) -> None:
+    """Forget a gradient, or set it to zero in its own memory."""
+    if set_to_none or parameter.grad is None:
+        parameter.grad = None
+    else:
+        parameter.grad = parameter.grad.detach()
+        parameter.grad.zero_()

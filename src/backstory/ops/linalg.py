@@ -1,0 +1,83 @@
+"""Matrix products. ``matmul`` takes at least two axes on both sides; ``linear`` is x Wᵀ + b."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backstory.ops.record import Bilinear, Case, General
+
+__all__ = ["OPS"]
+
+matmul = Bilinear(
+    name="matmul",
+    forward=lambda xp, x, y: xp.matmul(x, y),
+    transposes=(
+        lambda xp, g, y: xp.matmul(g, xp.matrix_transpose(y)),
+        lambda xp, g, x: xp.matmul(xp.matrix_transpose(x), g),
+    ),
+    formula=r"X Y",
+    derivative=(r"G\,Y^{\top}", r"X^{\top} G"),
+    torch="torch.matmul",
+    cases=(
+        Case(((3, 4), (4, 2))),
+        Case(((2, 3, 4), (4, 5))),
+        Case(((2, 1, 3, 4), (5, 4, 2))),
+        Case(((0, 4), (4, 2))),
+        Case(((3, 0), (0, 2))),
+    ),
+    arguments=2,
+    keeps=((1,), (0,)),
+    dtypes="same",
+)
+
+
+def _linear(xp: Any, x: Any, weight: Any, bias: Any = None) -> Any:
+    product = xp.matmul(x, xp.matrix_transpose(weight))
+    return product if bias is None else product + bias
+
+
+def _rows(xp: Any, x: Any) -> Any:
+    """All leading axes folded into one: (…, features) → (N, features)."""
+    if len(x.shape) == 2:
+        return x
+    count = 1
+    for n in x.shape[:-1]:
+        count *= n
+    return xp.reshape(x, (count, x.shape[-1]))
+
+
+def _linear_tangent(xp: Any, tangents: Any, ans: Any, x: Any, weight: Any, bias: Any = None) -> Any:
+    tx, tw, tb = (*tangents, None)[:3]
+    total = xp.zeros_like(ans)
+    if tx is not None:
+        total = total + _linear(xp, tx, weight)
+    if tw is not None:
+        total = total + _linear(xp, x, tw)
+    return total if tb is None else total + tb
+
+
+linear = General(
+    name="linear",
+    forward=_linear,
+    vjps=(
+        lambda xp, g, ans, x, weight, bias=None: xp.matmul(g, weight),
+        lambda xp, g, ans, x, weight, bias=None: xp.matmul(xp.matrix_transpose(_rows(xp, g)), _rows(xp, x)),
+        lambda xp, g, ans, x, weight, bias=None: xp.sum(_rows(xp, g), axis=0),
+    ),
+    tangent=_linear_tangent,
+    formula=r"x W^{\top} + b",
+    derivative=(r"G\,W", r"G^{\top} x", r"\sum_n G_n"),
+    torch="torch.nn.functional.linear",
+    cases=(
+        Case(((5, 3), (4, 3), (4,))),
+        Case(((5, 3), (4, 3))),
+        Case(((2, 5, 3), (4, 3), (4,))),
+        Case(((3,), (4, 3), (4,))),
+        Case(((0, 3), (4, 3), (4,))),
+    ),
+    arguments=3,
+    keeps=((1,), (0,), ()),
+    dtypes="same",
+)
+
+OPS = (matmul, linear)

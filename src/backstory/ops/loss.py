@@ -1,0 +1,153 @@
+"""Losses and the normalised exponentials they need.
+
+``reduction`` is ``"mean"``, ``"sum"`` or ``"none"``, as in PyTorch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backstory.ops.record import Case, General
+
+__all__ = ["OPS"]
+
+
+def _log_softmax(xp: Any, x: Any, axis: int = -1) -> Any:
+    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
+
+
+log_softmax = General(
+    name="log_softmax",
+    forward=_log_softmax,
+    vjps=(
+        lambda xp, g, ans, x, axis=-1: g - xp.exp(ans) * xp.sum(g, axis=axis, keepdims=True),
+    ),
+    tangent=lambda xp, tangents, ans, x, axis=-1: (
+        tangents[0] - xp.sum(xp.exp(ans) * tangents[0], axis=axis, keepdims=True)
+    ),
+    formula=r"x_i - \ln \sum_j e^{x_j}",
+    derivative=(r"\delta_{ij} - \mathrm{softmax}(x)_j",),
+    torch="torch.log_softmax",
+    cases=(Case(((3, 4),), {"axis": -1}), Case(((3, 4),), {"axis": 0}), Case(((2, 3, 4),), {"axis": 1})),
+    arguments=1,
+    keeps=((),),
+    keeps_ans=True,
+    dtypes="float",
+)
+
+
+def _one_hot(xp: Any, logits: Any, target: Any) -> Any:
+    """True at each sample's class: (N, C) from labels (N,)."""
+    return xp.arange(logits.shape[-1]) == xp.reshape(target, (-1, 1))
+
+
+def _cross_entropy(xp: Any, logits: Any, target: Any, reduction: str = "mean") -> Any:
+    shifted = logits - xp.max(logits, axis=-1, keepdims=True)
+    exponentials = xp.exp(shifted)
+    total = xp.sum(exponentials, axis=-1, keepdims=True)
+    hot = _one_hot(xp, logits, target)
+    chosen = xp.sum(xp.where(hot, shifted, 0), axis=-1)
+    losses = xp.log(xp.reshape(total, chosen.shape)) - chosen
+    return _reduce(xp, losses, reduction), (exponentials / total, hot)
+
+
+def _reduce(xp: Any, losses: Any, reduction: str) -> Any:
+    if reduction == "none":
+        return losses
+    total = xp.sum(losses)
+    return total / _size(losses.shape) if reduction == "mean" else total
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    count = 1
+    for n in shape:
+        count *= n
+    return count
+
+
+def _spread(xp: Any, g: Any, count: int, reduction: str) -> Any:
+    """The cotangent of each loss, as a column or a scalar that broadcasts."""
+    if reduction == "none":
+        return xp.reshape(g, (-1, 1))
+    return g / max(count, 1) if reduction == "mean" else g
+
+
+def _probabilities(xp: Any, logits: Any, target: Any, residuals: Any) -> Any:
+    if residuals is not None:
+        return residuals
+    return xp.exp(_log_softmax(xp, logits)), _one_hot(xp, logits, target)
+
+
+def _cross_entropy_vjp(
+    xp: Any, g: Any, ans: Any, logits: Any, target: Any, reduction: str = "mean", residuals: Any = None
+) -> Any:
+    p, hot = _probabilities(xp, logits, target, residuals)
+    return xp.where(hot, p - 1, p) * _spread(xp, g, logits.shape[0], reduction)
+
+
+def _cross_entropy_tangent(
+    xp: Any, tangents: Any, ans: Any, logits: Any, target: Any, reduction: str = "mean"
+) -> Any:
+    p, hot = _probabilities(xp, logits, target, None)
+    return _reduce(xp, xp.sum(xp.where(hot, p - 1, p) * tangents[0], axis=-1), reduction)
+
+
+cross_entropy = General(
+    name="cross_entropy",
+    forward=_cross_entropy,
+    vjps=(_cross_entropy_vjp, None),
+    tangent=_cross_entropy_tangent,
+    formula=r"\frac{1}{N}\sum_n \left( \ln \sum_j e^{x_{nj}} - x_{n y_n} \right)",
+    derivative=(r"\frac{1}{N}\left(\mathrm{softmax}(x)_{nj} - \mathbf{1}[j = y_n]\right)", "0"),
+    torch="torch.nn.functional.cross_entropy",
+    cases=tuple(Case(((5, 4), "labels"), {"reduction": r}) for r in ("mean", "sum", "none")),
+    arguments=2,
+    keeps=((0, 1), ()),
+    residuals=True,
+    singular=True,
+)
+
+
+def _mse(xp: Any, x: Any, y: Any, reduction: str = "mean") -> Any:
+    difference = x - y
+    return _reduce(xp, difference * difference, reduction)
+
+
+def _mse_vjp(sign: float) -> Any:
+    def vjp(xp: Any, g: Any, ans: Any, x: Any, y: Any, reduction: str = "mean") -> Any:
+        difference = x - y
+        scale = g * (2.0 * sign)
+        if reduction == "mean":
+            scale = scale / max(_size(difference.shape), 1)
+        return difference * scale
+
+    return vjp
+
+
+def _mse_tangent(xp: Any, tangents: Any, ans: Any, x: Any, y: Any, reduction: str = "mean") -> Any:
+    difference = x - y
+    moved = xp.zeros_like(difference)
+    if tangents[0] is not None:
+        moved = moved + tangents[0]
+    if tangents[1] is not None:
+        moved = moved - tangents[1]
+    return _reduce(xp, 2.0 * difference * moved, reduction)
+
+
+mse = General(
+    name="mse",
+    forward=_mse,
+    vjps=(_mse_vjp(1.0), _mse_vjp(-1.0)),
+    tangent=_mse_tangent,
+    formula=r"\frac{1}{n}\sum_i (x_i - y_i)^2",
+    derivative=(r"\frac{2}{n}(x_i - y_i)", r"-\frac{2}{n}(x_i - y_i)"),
+    torch="torch.nn.functional.mse_loss",
+    cases=tuple(Case(((3, 4), (3, 4)), {"reduction": r}) for r in ("mean", "sum", "none")),
+    arguments=2,
+    keeps=((0, 1), (0, 1)),
+    dtypes="promote",
+    singular=True,
+)
+
+OPS = (log_softmax, cross_entropy, mse)

@@ -1,0 +1,720 @@
+"""Tensor: an array, whether it needs a gradient, and where it came from.
+
+``apply`` runs one operation of the table on tensors and records it. Everything public that computes
+ends there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backstory.arrays import eager
+from backstory.errors import ArgumentError, BackstoryError, DtypeError, GraphError, ShapeError
+from backstory.graph import Node, context
+from backstory.ops import TABLE, Op
+from backstory.promotion import SUPPORTED, get_default_dtype, promote
+
+__all__ = ["MaxResult", "Tensor", "apply", "as_tensor", "tensor"]
+
+
+def apply(op: Op, *args: Any, **params: Any) -> Tensor:
+    """Run ``op`` on tensors, Python scalars and ``None``, and record it where a gradient is wanted.
+
+    It runs at the highest level among its inputs, and never below the ambient level.
+    """
+    ctx = context()
+    depth = ctx.ambient
+    for a in args:
+        if isinstance(a, Tensor) and a.level > depth:
+            depth = a.level
+    tracked = op.differentiable and ctx.levels[depth].grad_enabled
+    arrays: list[Any] = []
+    needing: list[int] = []
+    dtype: Any = None
+    mixed = False
+    for i, a in enumerate(args):
+        if isinstance(a, Tensor) and a.level == depth:
+            if tracked and a._requires_grad:
+                needing.append(i)
+            a = a.array
+        arrays.append(a)
+        if a is not None and not isinstance(a, (float, int)):
+            if dtype is None:
+                dtype = a.dtype
+            elif a.dtype is not dtype:
+                mixed = True
+    xp = eager if depth == 0 else _tensor_namespace()
+    if (mixed or dtype.kind != "f") and op.dtypes != "free":
+        arrays = promote(op.name, op.dtypes, xp, arrays)
+    try:
+        if op.singular:
+            with np.errstate(all="ignore"):
+                out = op.forward(xp, *arrays, **params)
+        else:
+            out = op.forward(xp, *arrays, **params)
+    except BackstoryError:
+        raise
+    except (ValueError, TypeError, IndexError) as error:
+        raise _unfit(op, args, params, error) from error
+    residuals = None
+    if op.residuals:
+        out, residuals = out
+    if depth == 0 and out.__class__ is not np.ndarray:
+        out = np.asarray(out)
+    result = _wrap(out, depth)
+    if op.view and depth == 0 and np.may_share_memory(out, arrays[0]):
+        result._counter = args[0]._counter
+    if needing:
+        _record(op, args, params, arrays, result, needing, residuals)
+    if ctx.observer is not None:
+        ctx.observer.ran(op, args, result, params)
+    return result
+
+
+def _record(
+    op: Op, args: Any, params: Any, arrays: list[Any], result: Tensor, needing: list[int], residuals: Any
+) -> None:
+    """Add the node of ``result`` to the graph, holding only what the vjp of a needing argument reads."""
+    count = len(args)
+    edges: list[Any] = [None] * count
+    inputs: list[Any] = [None] * count
+    keeps = op.keeps if op.keeps.__class__ is tuple else op.keeps(params)  # type: ignore[operator]
+    versions = []
+    for i in needing:
+        argument = args[i]
+        edges[i] = argument if argument.grad_fn is None else argument.grad_fn
+        for j in keeps[i]:
+            if inputs[j] is None:
+                inputs[j] = arrays[j]
+                if isinstance(args[j], Tensor):
+                    counter = args[j]._counter
+                    versions.append((counter, counter[0]))
+    node = Node(op, params, edges, inputs, result.level)
+    node.ans = None
+    if op.keeps_ans:
+        node.ans = result.array
+        versions.append((result._counter, result._counter[0]))
+    node.residuals = residuals
+    node.versions = versions
+    node.shape = result.array.shape
+    node.dtype = result.array.dtype
+    result.grad_fn = node
+    result._requires_grad = True
+
+
+def _unfit(op: Op, args: Sequence[Any], params: Any, error: Exception) -> ShapeError:
+    shapes = ", ".join(str(a.shape) if isinstance(a, Tensor) else repr(a) for a in args)
+    extra = "".join(f", {key}={value!r}" for key, value in params.items())
+    hints = {
+        "matmul": "the last axis of the first must be as long as the last but one of the second: x @ w.T?",
+        "linear": "x needs as many features on its last axis as the layer has in_features",
+        "reshape": "a shape with as many entries as the tensor has; one axis may be -1",
+    }
+    return ShapeError(
+        f"{op.name} received shapes {shapes}{extra}",
+        why=str(error),
+        instead=hints.get(op.name, "shapes that broadcast: equal, or 1, axis by axis from the right"),
+    )
+
+
+def _tensor_namespace() -> Any:
+    # Upwards: the namespace of tensors is made of tensors (the Array API's __array_namespace__).
+    from backstory import array_api
+
+    return array_api
+
+
+def _wrap(array: Any, level: int) -> Tensor:
+    """A tensor around ``array`` itself (no copy), without history."""
+    result = Tensor.__new__(Tensor)
+    result.array = array
+    result.level = level
+    result._requires_grad = False
+    result.grad = None
+    result.grad_fn = None
+    result.name = None
+    result._counter = [0]
+    return result
+
+
+class MaxResult(NamedTuple):
+    """What ``max(dim)`` returns: the values and where they stood."""
+
+    values: Tensor
+    indices: Tensor
+
+
+class Tensor:
+    """An array with a history, in PyTorch's dialect.
+
+    ``array`` is the NumPy array (or, at a higher level, the lower-level tensor); ``grad`` the
+    gradient that ``backward()`` has accumulated; ``grad_fn`` the node that made it; ``name`` what
+    explanations call it. Make one with :func:`backstory.tensor`.
+
+    >>> import backstory
+    >>> w = backstory.tensor(3.0, requires_grad=True)
+    >>> y = (w * 2.0 + 1.0 - 5.0) ** 2
+    >>> y.backward()
+    >>> w.grad
+    tensor(8.)
+    >>> y.grad_fn, y.grad_fn.next_functions[0][0]
+    (<PowBackward0>, <SubBackward0>)
+    """
+
+    __slots__ = ("__weakref__", "_counter", "_requires_grad", "array", "grad", "grad_fn", "level", "name")
+    __array_ufunc__ = None  # NumPy's operators hand over to the reflected ones below
+
+    array: Any
+    level: int
+    grad: Tensor | None
+    grad_fn: Node | None
+    name: str | None
+    _requires_grad: bool
+    _counter: list[int]
+
+    # What it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of every axis."""
+        return self.array.shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the entries."""
+        return self.array.dtype
+
+    @property
+    def is_leaf(self) -> bool:
+        """True unless an operation made it: leaves are where gradients accumulate."""
+        return self.grad_fn is None
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on it are recorded. Only floats can, and only a leaf can change it."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set :attr:`requires_grad`; returns the tensor."""
+        if requires_grad and self.dtype.kind != "f":
+            raise DtypeError(
+                f"requires_grad=True on a tensor of {self.dtype}",
+                why="only a float can move by a small step, so only floats have gradients",
+                instead="x.to(backstory.float32).requires_grad_()",
+            )
+        if not requires_grad and not self.is_leaf:
+            raise GraphError(
+                f"requires_grad=False on the result of {self.grad_fn!r}",
+                why="it was recorded already",
+                instead="x.detach(), or compute it under backstory.no_grad()",
+            )
+        self._requires_grad = bool(requires_grad)
+        return self
+
+    @property
+    def _version(self) -> int:
+        """How often its memory was changed in place; views share the count."""
+        return self._counter[0]
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the length of axis ``dim``."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        """The number of axes."""
+        return self.ndim
+
+    def numel(self) -> int:
+        """The number of entries."""
+        return math.prod(self.shape)
+
+    # Leaving
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory without history, and without telling the graph of changes."""
+        return _wrap(self.array, self.level)
+
+    def detach(self) -> Tensor:
+        """The same memory without history. Changes in place are seen by both."""
+        result = _wrap(self.array, self.level)
+        result._counter = self._counter
+        return result
+
+    def numpy(self) -> np.ndarray:
+        """The NumPy array itself: shared memory, no copy. Refused where a gradient would be lost."""
+        if self._requires_grad:
+            raise GraphError(
+                "numpy() on a tensor that requires grad",
+                why="NumPy would not see the history, and the gradient would be lost silently",
+                instead="x.detach().numpy()",
+            )
+        return self.array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        return array.astype(dtype) if dtype is not None else (array.copy() if copy else array)
+
+    def item(self) -> Any:
+        """The only entry as a Python number."""
+        if self.numel() != 1:
+            raise ShapeError(
+                f"item() on a tensor of shape {self.shape}",
+                why="only a single entry is a number",
+                instead="x[i].item(), x.sum().item() or x.tolist()",
+            )
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        """The entries as nested lists of Python numbers."""
+        return self.array.tolist()
+
+    def clone(self) -> Tensor:
+        """A copy with its own memory, through which gradients pass."""
+        return apply(TABLE["mul"], self, 1)
+
+    def to(self, dtype: Any) -> Tensor:
+        """The entries converted to ``dtype``; gradients come back in the old one."""
+        dtype = _checked_dtype(dtype)
+        return self if dtype == self.dtype else apply(TABLE["cast"], self, dtype=dtype)
+
+    def double(self) -> Tensor:
+        """``to(float64)``."""
+        return self.to(np.float64)
+
+    def float(self) -> Tensor:
+        """``to(float32)``."""
+        return self.to(np.float32)
+
+    # Arithmetic
+
+    def __add__(self, other: Any) -> Tensor:
+        return _binary("add", self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return _binary("add", other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return _binary("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return _binary("sub", other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return _binary("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return _binary("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return _binary("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return _binary("div", other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return _binary("pow", self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return _binary("pow", other, self)
+
+    def __neg__(self) -> Tensor:
+        return apply(TABLE["neg"], self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return self.matmul(other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return as_tensor(other).matmul(self)
+
+    def __gt__(self, other: Any) -> Tensor:
+        return _binary("gt", self, other)
+
+    def __ge__(self, other: Any) -> Tensor:
+        return _binary("ge", self, other)
+
+    def __lt__(self, other: Any) -> Tensor:
+        return _binary("lt", self, other)
+
+    def __le__(self, other: Any) -> Tensor:
+        return _binary("le", self, other)
+
+    def __eq__(self, other: Any) -> Any:
+        return _binary("eq", self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return _binary("ne", self, other)
+
+    __hash__ = object.__hash__
+
+    def __invert__(self) -> Tensor:
+        return apply(TABLE["logical_not"], self)
+
+    def __and__(self, other: Any) -> Tensor:
+        return _binary("logical_and", self, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return _binary("logical_or", self, other)
+
+    def matmul(self, other: Any) -> Tensor:
+        """Matrix product with PyTorch's rules: vectors are rows on the left, columns on the right."""
+        x, y = self, as_tensor(other)
+        if x.ndim == 0 or y.ndim == 0:
+            raise ShapeError(
+                f"matmul received shapes {x.shape} and {y.shape}",
+                why="a scalar has no axis to sum over",
+                instead="x * y",
+            )
+        row, column = x.ndim == 1, y.ndim == 1
+        if row or column:
+            x = x.reshape(1, -1) if row else x
+            y = y.reshape(-1, 1) if column else y
+            product = apply(TABLE["matmul"], x, y)
+            lead = product.shape[:-2]
+            kept = () if row and column else (product.shape[-1:] if row else product.shape[-2:-1])
+            return product.reshape(lead + kept)
+        return apply(TABLE["matmul"], x, y)
+
+    # Elementwise functions
+
+    def exp(self) -> Tensor:
+        """eˣ"""
+        return apply(TABLE["exp"], self)
+
+    def log(self) -> Tensor:
+        """ln x"""
+        return apply(TABLE["log"], self)
+
+    def sqrt(self) -> Tensor:
+        """√x"""
+        return apply(TABLE["sqrt"], self)
+
+    def tanh(self) -> Tensor:
+        """tanh x"""
+        return apply(TABLE["tanh"], self)
+
+    def sigmoid(self) -> Tensor:
+        """1 / (1 + e⁻ˣ)"""
+        return apply(TABLE["sigmoid"], self)
+
+    def relu(self) -> Tensor:
+        """max(x, 0)"""
+        return apply(TABLE["relu"], self, **_at_zero(None))
+
+    # Reductions
+
+    def sum(self, dim: Any = None, keepdim: bool = False) -> Tensor:
+        """Σ x over ``dim`` (all axes by default). Integers and bools sum as int64."""
+        x = self if self.dtype.kind == "f" else self.to(np.int64)
+        return apply(TABLE["sum"], x, axis=_axes(dim), keepdims=keepdim)
+
+    def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor:
+        """Σ x / n over ``dim`` (all axes by default); floats only."""
+        if self.dtype.kind != "f":
+            raise DtypeError(
+                f"mean() on a tensor of {self.dtype}",
+                why="the mean of integers is not an integer",
+                instead="x.to(backstory.float32).mean()",
+            )
+        return apply(TABLE["mean"], self, axis=_axes(dim), keepdims=keepdim)
+
+    def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
+        """The largest entry; with ``dim`` a pair (values, indices), the first of equals.
+
+        The gradient of ``max()`` is shared evenly between equal maxima; with ``dim`` the first has it.
+        """
+        if dim is None:
+            return apply(TABLE["max"], self)
+        values = apply(TABLE["max"], self, axis=dim, keepdims=keepdim, first=True)
+        return MaxResult(values, self.argmax(dim, keepdim))
+
+    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        """Where the largest entry stands, the first of equals; of the flattened tensor by default."""
+        return apply(TABLE["argmax"], self, axis=dim, keepdims=keepdim)
+
+    def logsumexp(self, dim: Any, keepdim: bool = False) -> Tensor:
+        """ln Σ eˣ over ``dim``, without overflow."""
+        return apply(TABLE["logsumexp"], self, axis=_axes(dim), keepdims=keepdim)
+
+    def log_softmax(self, dim: int) -> Tensor:
+        """x − ln Σ eˣ over ``dim``."""
+        return apply(TABLE["log_softmax"], self, axis=dim)
+
+    # Shapes
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same entries in another shape; one axis may be -1."""
+        return apply(TABLE["reshape"], self, shape=_ints(shape))
+
+    view = reshape
+
+    def flatten(self, start_dim: int = 0) -> Tensor:
+        """All axes from ``start_dim`` on folded into one."""
+        return self.reshape((*self.shape[:start_dim], -1))
+
+    def permute(self, *dims: Any) -> Tensor:
+        """The axes in another order."""
+        return apply(TABLE["permute"], self, axes=_ints(dims))
+
+    def transpose(self, dim0: int, dim1: int) -> Tensor:
+        """Two axes swapped."""
+        axes = list(range(self.ndim))
+        try:
+            axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
+        except IndexError as error:
+            raise ShapeError(
+                f"transpose({dim0}, {dim1}) on a tensor of shape {self.shape}",
+                why=f"it has {self.ndim} axes",
+                instead=f"axes from {-self.ndim} to {self.ndim - 1}",
+            ) from error
+        return self.permute(axes)
+
+    @property
+    def T(self) -> Tensor:
+        """The axes reversed: for a matrix its transpose."""
+        return self.permute(tuple(range(self.ndim))[::-1])
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two axes swapped."""
+        return self.transpose(-2, -1)
+
+    def expand(self, *shape: Any) -> Tensor:
+        """Axes of length 1 repeated without copying; -1 keeps an axis."""
+        wanted = _ints(shape)
+        own = (1,) * (len(wanted) - self.ndim) + self.shape
+        full = tuple(o if n == -1 else n for n, o in zip(wanted, own, strict=True))
+        return apply(TABLE["broadcast_to"], self, shape=full)
+
+    broadcast_to = expand
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return apply(TABLE["getitem"], self, index=_index(index))
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    # In place
+
+    def add_(self, other: Any) -> Tensor:
+        """x ← x + other"""
+        return _in_place(self, "add_", lambda x: np.add(x, _raw(other), out=x, casting="same_kind"))
+
+    def sub_(self, other: Any) -> Tensor:
+        """x ← x − other"""
+        return _in_place(self, "sub_", lambda x: np.subtract(x, _raw(other), out=x, casting="same_kind"))
+
+    def mul_(self, other: Any) -> Tensor:
+        """x ← x · other"""
+        return _in_place(self, "mul_", lambda x: np.multiply(x, _raw(other), out=x, casting="same_kind"))
+
+    def div_(self, other: Any) -> Tensor:
+        """x ← x / other"""
+        return _in_place(self, "div_", lambda x: np.divide(x, _raw(other), out=x, casting="same_kind"))
+
+    def copy_(self, other: Any) -> Tensor:
+        """x ← other"""
+        return _in_place(self, "copy_", lambda x: np.copyto(x, _raw(other)))
+
+    def fill_(self, value: Any) -> Tensor:
+        """Every entry ← value"""
+        return _in_place(self, "fill_", lambda x: np.copyto(x, value))
+
+    def zero_(self) -> Tensor:
+        """Every entry ← 0"""
+        return self.fill_(0)
+
+    __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        _in_place(self, "x[...] = ", lambda x: x.__setitem__(_index(index), _raw(value)))
+
+    # Gradients
+
+    def backward(
+        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+    ) -> None:
+        """Add the gradient of this tensor to the ``grad`` of every leaf it was computed from.
+
+        ``gradient`` is the upstream gradient, of this tensor's shape; a scalar needs none. The graph
+        is freed unless ``retain_graph``. With ``create_graph`` the gradients have a history too.
+        """
+        # Upwards: x.backward() is the method form of autograd.backward(x).
+        from backstory.autograd.backward import backward
+
+        backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
+        return _tensor_namespace()
+
+    # Words and truth
+
+    def __bool__(self) -> bool:
+        if self.numel() != 1:
+            raise ShapeError(
+                f"the truth of a tensor of shape {self.shape}",
+                why="several entries can be true and false at once",
+                instead="(x > 0).sum() > 0, or a comparison of one entry",
+            )
+        return bool(self.array.item())
+
+    def __float__(self) -> float:  # type: ignore[valid-type]
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu" or self.numel() != 1:
+            raise TypeError(f"a tensor of {self.dtype} and shape {self.shape} is no index")
+        return int(self.array.item())
+
+    def __repr__(self) -> str:
+        body = np.array2string(np.asarray(_plain(self)), separator=", ", prefix="tensor(", precision=4)
+        notes = ""
+        if self.dtype not in (get_default_dtype(), np.dtype("int64"), np.dtype(bool)):
+            notes += f", dtype={self.dtype}"
+        if self.grad_fn is not None:
+            notes += f", grad_fn=<{self.grad_fn.name()}>"
+        elif self._requires_grad:
+            notes += ", requires_grad=True"
+        return f"tensor({body}{notes})"
+
+
+def _plain(x: Any) -> Any:
+    while isinstance(x, Tensor):
+        x = x.array
+    return x
+
+
+def _raw(value: Any) -> Any:
+    """The array of a tensor, or the value itself, for an operation in place."""
+    return value.array if isinstance(value, Tensor) else value
+
+
+def _in_place(x: Tensor, name: str, change: Any) -> Tensor:
+    """Run ``change`` on the memory of ``x`` and count it, or refuse before anything changes."""
+    if x._requires_grad and context().levels[x.level].grad_enabled:
+        raise GraphError(
+            f"{name} on a {'leaf' if x.is_leaf else 'recorded'} tensor that requires grad, of shape {x.shape}",
+            why="the change would be missing from the recorded history",
+            instead="x = x + y (a new tensor), or the change under `with backstory.no_grad():`",
+        )
+    if x.level != 0:
+        raise GraphError(
+            f"{name} inside a transform",
+            why="tensors of a transform are values and have no memory of their own",
+            instead="x = x + y (a new tensor)",
+        )
+    try:
+        change(x.array)
+    except BackstoryError:
+        raise
+    except (ValueError, TypeError, IndexError) as error:
+        raise ShapeError(
+            f"{name} on a tensor of shape {x.shape} and {x.dtype}",
+            why=str(error),
+            instead="a value of that shape and dtype, or one that broadcasts to it",
+        ) from error
+    x._counter[0] += 1
+    return x
+
+
+def _binary(name: str, x: Any, y: Any) -> Any:
+    if not isinstance(x, (Tensor, float, int)):
+        x = as_tensor(x)
+    if not isinstance(y, (Tensor, float, int)):
+        if y is None or isinstance(y, str):
+            return NotImplemented
+        y = as_tensor(y)
+    return apply(TABLE[name], x, y)
+
+
+def _at_zero(value: float | None) -> dict[str, float]:
+    """relu's parameter: the given derivative at 0, or this thread's; nothing for PyTorch's 0."""
+    chosen = context().relu_at_zero if value is None else value
+    return {"at_zero": chosen} if chosen else {}
+
+
+def _axes(dim: Any) -> Any:
+    return tuple(dim) if isinstance(dim, list) else dim
+
+
+def _ints(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    if len(shape) == 1 and isinstance(shape[0], Sequence):
+        shape = tuple(shape[0])
+    return tuple(int(n) for n in shape)
+
+
+def _index(index: Any) -> Any:
+    if isinstance(index, tuple):
+        return tuple(_index(part) for part in index)
+    if isinstance(index, list):
+        return np.asarray(index)
+    return index.array if isinstance(index, Tensor) else index
+
+
+def _checked_dtype(dtype: Any) -> np.dtype:
+    chosen = np.dtype(dtype)
+    if chosen not in SUPPORTED:
+        raise DtypeError(
+            f"a tensor of {chosen}",
+            why="tensors hold bools, integers and floats",
+            instead="backstory.float32, float64, int64 or bool",
+        )
+    return chosen
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new leaf tensor with a copy of ``data``: a number, nested lists, a NumPy array or a tensor.
+
+    Python floats become the default dtype (float32), integers int64; arrays keep their dtype.
+
+    >>> import backstory
+    >>> backstory.tensor([[1, 2], [3, 4]]).shape
+    (2, 2)
+    >>> backstory.tensor([0.5, 2.0], requires_grad=True)
+    tensor([0.5, 2. ], requires_grad=True)
+    """
+    source = _plain(data)
+    try:
+        array = np.array(source, dtype=None if dtype is None else _checked_dtype(dtype))
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(
+            f"tensor() received {type(data).__name__}",
+            why=str(error),
+            instead="numbers in nested lists of equal lengths, or a NumPy array",
+        ) from error
+    if dtype is None and array.dtype.kind == "f" and not isinstance(source, (np.ndarray, np.generic)):
+        array = array.astype(get_default_dtype())
+    _checked_dtype(array.dtype)
+    result = _wrap(array, 0)
+    return result.requires_grad_() if requires_grad else result
+
+
+def as_tensor(data: Any) -> Tensor:
+    """``data`` itself if it is a tensor, else a tensor that shares the memory of a NumPy array."""
+    if isinstance(data, Tensor):
+        return data
+    if isinstance(data, np.ndarray):
+        _checked_dtype(data.dtype)
+        return _wrap(data, 0)
+    return tensor(data)
