@@ -8,9 +8,10 @@ import numpy as np
 
 from backstory.arrays import Generator, default_generator
 from backstory.autograd.modes import checked_at_zero
+from backstory.methods import relu_parameters
 from backstory.ops import TABLE
-from backstory.promotion import get_default_dtype, promote
-from backstory.tensor import Tensor, _at_zero, _checked_dtype, apply, as_tensor
+from backstory.promotion import checked_dtype, get_default_dtype, promote
+from backstory.tensor import Tensor, apply, as_tensor
 
 __all__ = [
     "arange",
@@ -84,7 +85,7 @@ def relu(x: Any, at_zero: float | None = None) -> Tensor:
     """
     if at_zero is not None:
         at_zero = checked_at_zero(at_zero)
-    return apply(TABLE["relu"], as_tensor(x), **_at_zero(at_zero))
+    return apply(TABLE["relu"], as_tensor(x), **relu_parameters(at_zero))
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
@@ -151,7 +152,7 @@ def logsumexp(x: Any, dim: Any, keepdim: bool = False) -> Tensor:
     """ln Σ eˣ over ``dim``, computed without overflow; its local derivative is softmax(x).
 
     >>> logsumexp([1000.0, 1000.0], 0)
-    tensor(1000.6931)
+    tensor(1000.6932)
     """
     return as_tensor(x).logsumexp(dim, keepdim)
 
@@ -165,7 +166,9 @@ def log_softmax(x: Any, dim: int) -> Tensor:
 
 
 def _made(array: np.ndarray, dtype: Any, requires_grad: bool) -> Tensor:
-    result = as_tensor(array.astype(get_default_dtype() if dtype is None else _checked_dtype(dtype), copy=False))
+    result = as_tensor(
+        array.astype(get_default_dtype() if dtype is None else checked_dtype(dtype), copy=False)
+    )
     return result.requires_grad_() if requires_grad else result
 
 

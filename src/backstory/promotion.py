@@ -14,7 +14,7 @@ import numpy as np
 
 from backstory.errors import DtypeError
 
-__all__ = ["SUPPORTED", "get_default_dtype", "promote", "set_default_dtype"]
+__all__ = ["SUPPORTED", "checked_dtype", "get_default_dtype", "promote", "set_default_dtype"]
 
 SUPPORTED = tuple(
     np.dtype(name)
@@ -43,6 +43,23 @@ def set_default_dtype(dtype: Any) -> None:
             instead="backstory.set_default_dtype(backstory.float64)",
         )
     _default[0] = chosen
+
+
+def checked_dtype(dtype: Any) -> np.dtype:
+    """``dtype`` as NumPy's, if tensors can hold it."""
+    try:
+        chosen = np.dtype(dtype)
+    except TypeError as error:
+        raise DtypeError(
+            f"the dtype {dtype!r}", why=str(error), instead="backstory.float32, float64, int64 or bool"
+        ) from error
+    if chosen not in SUPPORTED:
+        raise DtypeError(
+            f"a tensor of {chosen}",
+            why="tensors hold bools, integers and floats",
+            instead="backstory.float32, float64, int64 or bool",
+        )
+    return chosen
 
 
 def _category(kind: str) -> int:

@@ -7,16 +7,17 @@ ends there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from backstory.arrays import eager
 from backstory.errors import ArgumentError, BackstoryError, DtypeError, GraphError, ShapeError
 from backstory.graph import Node, context
+from backstory.methods import MaxResult, Methods
+from backstory.operators import InPlace, Operators
 from backstory.ops import TABLE, Op
-from backstory.promotion import SUPPORTED, get_default_dtype, promote
+from backstory.promotion import checked_dtype, get_default_dtype, promote
 
 __all__ = ["MaxResult", "Tensor", "apply", "as_tensor", "tensor"]
 
@@ -59,7 +60,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
     except BackstoryError:
         raise
     except (ValueError, TypeError, IndexError) as error:
-        raise _unfit(op, args, params, error) from error
+        raise op.misfit(args, params, error) from error
     residuals = None
     if op.residuals:
         out, residuals = out
@@ -106,21 +107,6 @@ def _record(
     result._requires_grad = True
 
 
-def _unfit(op: Op, args: Sequence[Any], params: Any, error: Exception) -> ShapeError:
-    shapes = ", ".join(str(a.shape) if isinstance(a, Tensor) else repr(a) for a in args)
-    extra = "".join(f", {key}={value!r}" for key, value in params.items())
-    hints = {
-        "matmul": "the last axis of the first must be as long as the last but one of the second: x @ w.T?",
-        "linear": "x needs as many features on its last axis as the layer has in_features",
-        "reshape": "a shape with as many entries as the tensor has; one axis may be -1",
-    }
-    return ShapeError(
-        f"{op.name} received shapes {shapes}{extra}",
-        why=str(error),
-        instead=hints.get(op.name, "shapes that broadcast: equal, or 1, axis by axis from the right"),
-    )
-
-
 def _tensor_namespace() -> Any:
     # Upwards: the namespace of tensors is made of tensors (the Array API's __array_namespace__).
     from backstory import array_api
@@ -141,14 +127,54 @@ def _wrap(array: Any, level: int) -> Tensor:
     return result
 
 
-class MaxResult(NamedTuple):
-    """What ``max(dim)`` returns: the values and where they stood."""
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new leaf tensor with a copy of ``data``: a number, nested lists, a NumPy array or a tensor.
 
-    values: Tensor
-    indices: Tensor
+    Python floats become the default dtype (float32), integers int64; arrays keep their dtype.
+
+    >>> import backstory
+    >>> backstory.tensor([[1, 2], [3, 4]]).shape
+    (2, 2)
+    >>> backstory.tensor([0.5, 2.0], requires_grad=True)
+    tensor([0.5, 2. ], requires_grad=True)
+    """
+    source = _plain(data)
+    try:
+        array = np.array(source, dtype=None if dtype is None else checked_dtype(dtype))
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(
+            f"tensor() received {type(data).__name__}",
+            why=str(error),
+            instead="numbers in nested lists of equal lengths, or a NumPy array",
+        ) from error
+    if dtype is None and array.dtype.kind == "f" and not isinstance(source, (np.ndarray, np.generic)):
+        array = array.astype(get_default_dtype())
+    checked_dtype(array.dtype)
+    result = _wrap(array, 0)
+    return result.requires_grad_() if requires_grad else result
 
 
-class Tensor:
+def as_tensor(data: Any) -> Tensor:
+    """``data`` itself if it is a tensor, else a tensor that shares the memory of a NumPy array."""
+    if isinstance(data, Tensor):
+        return data
+    if isinstance(data, np.ndarray):
+        checked_dtype(data.dtype)
+        return _wrap(data, 0)
+    return tensor(data)
+
+
+def _binary(name: str, x: Any, y: Any) -> Any:
+    if not isinstance(x, (Tensor, float, int)):
+        x = as_tensor(x)
+    if not isinstance(y, (Tensor, float, int)):
+        if y is None or isinstance(y, str):
+            return NotImplemented
+        y = as_tensor(y)
+    return apply(TABLE[name], x, y)
+
+
+class Tensor(Methods, Operators, InPlace):
     """An array with a history, in PyTorch's dialect.
 
     ``array`` is the NumPy array (or, at a higher level, the lower-level tensor); ``grad`` the
@@ -175,6 +201,10 @@ class Tensor:
     name: str | None
     _requires_grad: bool
     _counter: list[int]
+
+    _run = staticmethod(apply)
+    _binary = staticmethod(_binary)
+    _lift = staticmethod(as_tensor)
 
     # What it is
 
@@ -288,7 +318,7 @@ class Tensor:
 
     def to(self, dtype: Any) -> Tensor:
         """The entries converted to ``dtype``; gradients come back in the old one."""
-        dtype = _checked_dtype(dtype)
+        dtype = checked_dtype(dtype)
         return self if dtype == self.dtype else apply(TABLE["cast"], self, dtype=dtype)
 
     def double(self) -> Tensor:
@@ -298,254 +328,6 @@ class Tensor:
     def float(self) -> Tensor:
         """``to(float32)``."""
         return self.to(np.float32)
-
-    # Arithmetic
-
-    def __add__(self, other: Any) -> Tensor:
-        return _binary("add", self, other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return _binary("add", other, self)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return _binary("sub", self, other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return _binary("sub", other, self)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return _binary("mul", self, other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return _binary("mul", other, self)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return _binary("div", self, other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return _binary("div", other, self)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return _binary("pow", self, other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return _binary("pow", other, self)
-
-    def __neg__(self) -> Tensor:
-        return apply(TABLE["neg"], self)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return self.matmul(other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return as_tensor(other).matmul(self)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return _binary("gt", self, other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return _binary("ge", self, other)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return _binary("lt", self, other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return _binary("le", self, other)
-
-    def __eq__(self, other: Any) -> Any:
-        return _binary("eq", self, other)
-
-    def __ne__(self, other: Any) -> Any:
-        return _binary("ne", self, other)
-
-    __hash__ = object.__hash__
-
-    def __invert__(self) -> Tensor:
-        return apply(TABLE["logical_not"], self)
-
-    def __and__(self, other: Any) -> Tensor:
-        return _binary("logical_and", self, other)
-
-    def __or__(self, other: Any) -> Tensor:
-        return _binary("logical_or", self, other)
-
-    def matmul(self, other: Any) -> Tensor:
-        """Matrix product with PyTorch's rules: vectors are rows on the left, columns on the right."""
-        x, y = self, as_tensor(other)
-        if x.ndim == 0 or y.ndim == 0:
-            raise ShapeError(
-                f"matmul received shapes {x.shape} and {y.shape}",
-                why="a scalar has no axis to sum over",
-                instead="x * y",
-            )
-        row, column = x.ndim == 1, y.ndim == 1
-        if row or column:
-            x = x.reshape(1, -1) if row else x
-            y = y.reshape(-1, 1) if column else y
-            product = apply(TABLE["matmul"], x, y)
-            lead = product.shape[:-2]
-            kept = () if row and column else (product.shape[-1:] if row else product.shape[-2:-1])
-            return product.reshape(lead + kept)
-        return apply(TABLE["matmul"], x, y)
-
-    # Elementwise functions
-
-    def exp(self) -> Tensor:
-        """eˣ"""
-        return apply(TABLE["exp"], self)
-
-    def log(self) -> Tensor:
-        """ln x"""
-        return apply(TABLE["log"], self)
-
-    def sqrt(self) -> Tensor:
-        """√x"""
-        return apply(TABLE["sqrt"], self)
-
-    def tanh(self) -> Tensor:
-        """tanh x"""
-        return apply(TABLE["tanh"], self)
-
-    def sigmoid(self) -> Tensor:
-        """1 / (1 + e⁻ˣ)"""
-        return apply(TABLE["sigmoid"], self)
-
-    def relu(self) -> Tensor:
-        """max(x, 0)"""
-        return apply(TABLE["relu"], self, **_at_zero(None))
-
-    # Reductions
-
-    def sum(self, dim: Any = None, keepdim: bool = False) -> Tensor:
-        """Σ x over ``dim`` (all axes by default). Integers and bools sum as int64."""
-        x = self if self.dtype.kind == "f" else self.to(np.int64)
-        return apply(TABLE["sum"], x, axis=_axes(dim), keepdims=keepdim)
-
-    def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor:
-        """Σ x / n over ``dim`` (all axes by default); floats only."""
-        if self.dtype.kind != "f":
-            raise DtypeError(
-                f"mean() on a tensor of {self.dtype}",
-                why="the mean of integers is not an integer",
-                instead="x.to(backstory.float32).mean()",
-            )
-        return apply(TABLE["mean"], self, axis=_axes(dim), keepdims=keepdim)
-
-    def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """The largest entry; with ``dim`` a pair (values, indices), the first of equals.
-
-        The gradient of ``max()`` is shared evenly between equal maxima; with ``dim`` the first has it.
-        """
-        if dim is None:
-            return apply(TABLE["max"], self)
-        values = apply(TABLE["max"], self, axis=dim, keepdims=keepdim, first=True)
-        return MaxResult(values, self.argmax(dim, keepdim))
-
-    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        """Where the largest entry stands, the first of equals; of the flattened tensor by default."""
-        return apply(TABLE["argmax"], self, axis=dim, keepdims=keepdim)
-
-    def logsumexp(self, dim: Any, keepdim: bool = False) -> Tensor:
-        """ln Σ eˣ over ``dim``, without overflow."""
-        return apply(TABLE["logsumexp"], self, axis=_axes(dim), keepdims=keepdim)
-
-    def log_softmax(self, dim: int) -> Tensor:
-        """x − ln Σ eˣ over ``dim``."""
-        return apply(TABLE["log_softmax"], self, axis=dim)
-
-    # Shapes
-
-    def reshape(self, *shape: Any) -> Tensor:
-        """The same entries in another shape; one axis may be -1."""
-        return apply(TABLE["reshape"], self, shape=_ints(shape))
-
-    view = reshape
-
-    def flatten(self, start_dim: int = 0) -> Tensor:
-        """All axes from ``start_dim`` on folded into one."""
-        return self.reshape((*self.shape[:start_dim], -1))
-
-    def permute(self, *dims: Any) -> Tensor:
-        """The axes in another order."""
-        return apply(TABLE["permute"], self, axes=_ints(dims))
-
-    def transpose(self, dim0: int, dim1: int) -> Tensor:
-        """Two axes swapped."""
-        axes = list(range(self.ndim))
-        try:
-            axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
-        except IndexError as error:
-            raise ShapeError(
-                f"transpose({dim0}, {dim1}) on a tensor of shape {self.shape}",
-                why=f"it has {self.ndim} axes",
-                instead=f"axes from {-self.ndim} to {self.ndim - 1}",
-            ) from error
-        return self.permute(axes)
-
-    @property
-    def T(self) -> Tensor:
-        """The axes reversed: for a matrix its transpose."""
-        return self.permute(tuple(range(self.ndim))[::-1])
-
-    @property
-    def mT(self) -> Tensor:
-        """The last two axes swapped."""
-        return self.transpose(-2, -1)
-
-    def expand(self, *shape: Any) -> Tensor:
-        """Axes of length 1 repeated without copying; -1 keeps an axis."""
-        wanted = _ints(shape)
-        own = (1,) * (len(wanted) - self.ndim) + self.shape
-        full = tuple(o if n == -1 else n for n, o in zip(wanted, own, strict=True))
-        return apply(TABLE["broadcast_to"], self, shape=full)
-
-    broadcast_to = expand
-
-    def __getitem__(self, index: Any) -> Tensor:
-        return apply(TABLE["getitem"], self, index=_index(index))
-
-    def __len__(self) -> int:
-        if self.ndim == 0:
-            raise TypeError("len() of a 0-d tensor")
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
-
-    # In place
-
-    def add_(self, other: Any) -> Tensor:
-        """x ← x + other"""
-        return _in_place(self, "add_", lambda x: np.add(x, _raw(other), out=x, casting="same_kind"))
-
-    def sub_(self, other: Any) -> Tensor:
-        """x ← x − other"""
-        return _in_place(self, "sub_", lambda x: np.subtract(x, _raw(other), out=x, casting="same_kind"))
-
-    def mul_(self, other: Any) -> Tensor:
-        """x ← x · other"""
-        return _in_place(self, "mul_", lambda x: np.multiply(x, _raw(other), out=x, casting="same_kind"))
-
-    def div_(self, other: Any) -> Tensor:
-        """x ← x / other"""
-        return _in_place(self, "div_", lambda x: np.divide(x, _raw(other), out=x, casting="same_kind"))
-
-    def copy_(self, other: Any) -> Tensor:
-        """x ← other"""
-        return _in_place(self, "copy_", lambda x: np.copyto(x, _raw(other)))
-
-    def fill_(self, value: Any) -> Tensor:
-        """Every entry ← value"""
-        return _in_place(self, "fill_", lambda x: np.copyto(x, value))
-
-    def zero_(self) -> Tensor:
-        """Every entry ← 0"""
-        return self.fill_(0)
-
-    __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        _in_place(self, "x[...] = ", lambda x: x.__setitem__(_index(index), _raw(value)))
 
     # Gradients
 
@@ -603,118 +385,3 @@ def _plain(x: Any) -> Any:
     while isinstance(x, Tensor):
         x = x.array
     return x
-
-
-def _raw(value: Any) -> Any:
-    """The array of a tensor, or the value itself, for an operation in place."""
-    return value.array if isinstance(value, Tensor) else value
-
-
-def _in_place(x: Tensor, name: str, change: Any) -> Tensor:
-    """Run ``change`` on the memory of ``x`` and count it, or refuse before anything changes."""
-    if x._requires_grad and context().levels[x.level].grad_enabled:
-        raise GraphError(
-            f"{name} on a {'leaf' if x.is_leaf else 'recorded'} tensor that requires grad, of shape {x.shape}",
-            why="the change would be missing from the recorded history",
-            instead="x = x + y (a new tensor), or the change under `with backstory.no_grad():`",
-        )
-    if x.level != 0:
-        raise GraphError(
-            f"{name} inside a transform",
-            why="tensors of a transform are values and have no memory of their own",
-            instead="x = x + y (a new tensor)",
-        )
-    try:
-        change(x.array)
-    except BackstoryError:
-        raise
-    except (ValueError, TypeError, IndexError) as error:
-        raise ShapeError(
-            f"{name} on a tensor of shape {x.shape} and {x.dtype}",
-            why=str(error),
-            instead="a value of that shape and dtype, or one that broadcasts to it",
-        ) from error
-    x._counter[0] += 1
-    return x
-
-
-def _binary(name: str, x: Any, y: Any) -> Any:
-    if not isinstance(x, (Tensor, float, int)):
-        x = as_tensor(x)
-    if not isinstance(y, (Tensor, float, int)):
-        if y is None or isinstance(y, str):
-            return NotImplemented
-        y = as_tensor(y)
-    return apply(TABLE[name], x, y)
-
-
-def _at_zero(value: float | None) -> dict[str, float]:
-    """relu's parameter: the given derivative at 0, or this thread's; nothing for PyTorch's 0."""
-    chosen = context().relu_at_zero if value is None else value
-    return {"at_zero": chosen} if chosen else {}
-
-
-def _axes(dim: Any) -> Any:
-    return tuple(dim) if isinstance(dim, list) else dim
-
-
-def _ints(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(shape) == 1 and isinstance(shape[0], Sequence):
-        shape = tuple(shape[0])
-    return tuple(int(n) for n in shape)
-
-
-def _index(index: Any) -> Any:
-    if isinstance(index, tuple):
-        return tuple(_index(part) for part in index)
-    if isinstance(index, list):
-        return np.asarray(index)
-    return index.array if isinstance(index, Tensor) else index
-
-
-def _checked_dtype(dtype: Any) -> np.dtype:
-    chosen = np.dtype(dtype)
-    if chosen not in SUPPORTED:
-        raise DtypeError(
-            f"a tensor of {chosen}",
-            why="tensors hold bools, integers and floats",
-            instead="backstory.float32, float64, int64 or bool",
-        )
-    return chosen
-
-
-def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A new leaf tensor with a copy of ``data``: a number, nested lists, a NumPy array or a tensor.
-
-    Python floats become the default dtype (float32), integers int64; arrays keep their dtype.
-
-    >>> import backstory
-    >>> backstory.tensor([[1, 2], [3, 4]]).shape
-    (2, 2)
-    >>> backstory.tensor([0.5, 2.0], requires_grad=True)
-    tensor([0.5, 2. ], requires_grad=True)
-    """
-    source = _plain(data)
-    try:
-        array = np.array(source, dtype=None if dtype is None else _checked_dtype(dtype))
-    except (ValueError, TypeError) as error:
-        raise ArgumentError(
-            f"tensor() received {type(data).__name__}",
-            why=str(error),
-            instead="numbers in nested lists of equal lengths, or a NumPy array",
-        ) from error
-    if dtype is None and array.dtype.kind == "f" and not isinstance(source, (np.ndarray, np.generic)):
-        array = array.astype(get_default_dtype())
-    _checked_dtype(array.dtype)
-    result = _wrap(array, 0)
-    return result.requires_grad_() if requires_grad else result
-
-
-def as_tensor(data: Any) -> Tensor:
-    """``data`` itself if it is a tensor, else a tensor that shares the memory of a NumPy array."""
-    if isinstance(data, Tensor):
-        return data
-    if isinstance(data, np.ndarray):
-        _checked_dtype(data.dtype)
-        return _wrap(data, 0)
-    return tensor(data)

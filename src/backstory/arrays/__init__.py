@@ -10,7 +10,7 @@ from backstory.arrays import eager
 from backstory.arrays.extras import scatter, select
 from backstory.arrays.random import Generator, default_generator, manual_seed
 
-__all__ = ["Generator", "default_generator", "manual_seed", "eager", "namespace", "scatter", "select"]
+__all__ = ["Generator", "default_generator", "eager", "manual_seed", "namespace", "scatter", "select"]
 
 
 def namespace(array: Any) -> Any:

@@ -40,7 +40,9 @@ def backward(
     upstream = _upstream(roots, grad_tensors)
     for listener in tuple(context().backward_listeners):
         listener(roots)
-    leaves = _walk(roots, upstream, bool(create_graph if retain_graph is None else retain_graph), create_graph)
+    leaves = _walk(
+        roots, upstream, bool(create_graph if retain_graph is None else retain_graph), create_graph
+    )
     for leaf, (part, fresh) in leaves.items():
         _accumulate(leaf, part, fresh)
 
@@ -127,7 +129,9 @@ def _one_upstream(root: Tensor, g: Any) -> Tensor:
         )
     if root.dtype.kind != "f":
         raise DtypeError(
-            f"backward() on a tensor of {root.dtype}", why="only floats have gradients", instead="a float loss"
+            f"backward() on a tensor of {root.dtype}",
+            why="only floats have gradients",
+            instead="a float loss",
         )
     if g is None:
         if root.numel() != 1:

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from backstory.errors import ArgumentError
 from backstory.graph import Level, context
 
-__all__ = ["enable_grad", "is_grad_enabled", "new_level", "no_grad", "relu_derivative_at_zero", "set_grad_enabled"]
+__all__ = [
+    "enable_grad",
+    "is_grad_enabled",
+    "new_level",
+    "no_grad",
+    "relu_derivative_at_zero",
+    "set_grad_enabled",
+]
 
 
 @contextmanager

@@ -66,7 +66,9 @@ def cross_entropy(logits: Tensor, target: Any, reduction: str = "mean") -> Tenso
                 why=f"there are {logits.shape[1]} classes, numbered 0 to {logits.shape[1] - 1}",
                 instead="labels that start at 0, and a last layer with one output per class",
             )
-    return apply(TABLE["cross_entropy"], logits, target, reduction=_checked_reduction("cross_entropy", reduction))
+    return apply(
+        TABLE["cross_entropy"], logits, target, reduction=_checked_reduction("cross_entropy", reduction)
+    )
 
 
 def mse_loss(x: Tensor, target: Any, reduction: str = "mean") -> Tensor:

@@ -60,10 +60,14 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Fill with U[a, b)."""
     with no_grad():
-        return tensor.copy_((generator or default_generator()).numpy.uniform(a, b, tensor.shape).astype(tensor.dtype))
+        return tensor.copy_(
+            (generator or default_generator()).numpy.uniform(a, b, tensor.shape).astype(tensor.dtype)
+        )
 
 
-def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
+def normal_(
+    tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> Tensor:
     """Fill with N(mean, std²)."""
     with no_grad():
         draws = (generator or default_generator()).numpy.normal(mean, std, tensor.shape)

@@ -51,9 +51,7 @@ class Linear(Module):
         self.in_features, self.out_features = in_features, out_features
         dtype = get_default_dtype() if dtype is None else dtype
         self.weight = Parameter(as_tensor(np.empty((out_features, in_features), dtype)))
-        self.register_parameter(
-            "bias", Parameter(as_tensor(np.empty(out_features, dtype))) if bias else None
-        )
+        self.register_parameter("bias", Parameter(as_tensor(np.empty(out_features, dtype))) if bias else None)
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
@@ -78,7 +76,9 @@ class Linear(Module):
         return apply(_LINEAR, x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        )
 
 
 class ReLU(Module):

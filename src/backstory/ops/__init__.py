@@ -8,7 +8,5 @@ from backstory.ops.record import Bilinear, Case, Elementwise, General, Linear, O
 __all__ = ["TABLE", "Bilinear", "Case", "Elementwise", "General", "Linear", "Op", "unbroadcast"]
 
 TABLE: dict[str, Op] = {
-    op.name: op
-    for subject in (elementwise, reduction, linalg, shape, loss)
-    for op in subject.OPS
+    op.name: op for subject in (elementwise, reduction, linalg, shape, loss) for op in subject.OPS
 }

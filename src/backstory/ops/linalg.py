@@ -28,6 +28,7 @@ matmul = Bilinear(
     arguments=2,
     keeps=((1,), (0,)),
     dtypes="same",
+    fits="the last axis of the first as long as the last but one of the second: x @ w.T?",
 )
 
 
@@ -78,6 +79,7 @@ linear = General(
     arguments=3,
     keeps=((1,), (0,), ()),
     dtypes="same",
+    fits="x with as many features on its last axis as the layer has in_features",
 )
 
 OPS = (matmul, linear)

@@ -20,9 +20,7 @@ def _log_softmax(xp: Any, x: Any, axis: int = -1) -> Any:
 log_softmax = General(
     name="log_softmax",
     forward=_log_softmax,
-    vjps=(
-        lambda xp, g, ans, x, axis=-1: g - xp.exp(ans) * xp.sum(g, axis=axis, keepdims=True),
-    ),
+    vjps=(lambda xp, g, ans, x, axis=-1: g - xp.exp(ans) * xp.sum(g, axis=axis, keepdims=True),),
     tangent=lambda xp, tangents, ans, x, axis=-1: (
         tangents[0] - xp.sum(xp.exp(ans) * tangents[0], axis=axis, keepdims=True)
     ),

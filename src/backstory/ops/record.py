@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backstory.arrays import select
+from backstory.errors import ShapeError
 
 __all__ = ["Bilinear", "Case", "Elementwise", "General", "Linear", "Op", "elementwise_cases", "unbroadcast"]
 
@@ -47,7 +48,7 @@ class Op(ABC):
     ``keeps[i]`` lists the inputs that the vjp for argument ``i`` reads; ``keeps_ans`` says whether
     it reads the output. Nothing else stays alive between forward and backward. ``dtypes`` says how
     dtypes meet: ``promote`` (PyTorch's rules), ``float`` (the same, and integers become floats),
-    ``same`` (an error if they differ) or ``free``.
+    ``same`` (an error if they differ) or ``free``. ``fits`` says which shapes do, for errors.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Op(ABC):
     view: bool = False
     fresh: bool = True
     residuals: bool = False
+    fits: str = "shapes that broadcast: equal, or 1, axis by axis from the right"
 
     @abstractmethod
     def vjp(
@@ -86,6 +88,12 @@ class Op(ABC):
         self, xp: Any, tangents: Sequence[Any], ans: Any, inputs: Sequence[Any], params: Mapping[str, Any]
     ) -> Any:
         """The tangent of the output; a ``None`` among ``tangents`` is a zero."""
+
+    def misfit(self, args: Sequence[Any], params: Mapping[str, Any], error: Exception) -> ShapeError:
+        """The error for arguments that the forward rule refused with ``error``."""
+        received = ", ".join(str(a.shape) if hasattr(a, "shape") else repr(a) for a in args)
+        extra = "".join(f", {key}={value!r}" for key, value in params.items())
+        return ShapeError(f"{self.name} received shapes {received}{extra}", why=str(error), instead=self.fits)
 
     @property
     def backward_name(self) -> str:
@@ -162,9 +170,9 @@ class Bilinear(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class General(Op):
-    """Given by ``vjps[i](xp, g, ans, *inputs, **params)`` and ``tangent(xp, tangents, ans, *inputs, **params)``.
+    """Given by ``vjps[i](xp, g, ans, *inputs, **params)`` and ``tangent``.
 
-    With ``residuals`` the forward returns ``(ans, residuals)``, and each vjp takes ``residuals=``:
+    The latter is called as ``tangent(xp, tangents, ans, *inputs, **params)``. With ``residuals`` the forward returns ``(ans, residuals)``, and each vjp takes ``residuals=``:
     what the forward computed, or ``None``, when it must be computed again from the inputs.
     """
 

@@ -16,10 +16,15 @@ reshape = Linear(
     formula=r"\mathrm{reshape}(x)",
     derivative=("1",),
     torch="torch.reshape",
-    cases=(Case(((3, 4),), {"shape": (2, 6)}), Case(((),), {"shape": (1, 1)}), Case(((3, 4),), {"shape": (-1,)})),
+    cases=(
+        Case(((3, 4),), {"shape": (2, 6)}),
+        Case(((),), {"shape": (1, 1)}),
+        Case(((3, 4),), {"shape": (-1,)}),
+    ),
     arguments=1,
     keeps=((),),
     view=True,
+    fits="a shape with as many entries as the tensor has; one axis may be -1",
 )
 
 
@@ -51,7 +56,11 @@ broadcast_to = Linear(
     formula=r"\mathrm{broadcast}(x)",
     derivative=("1",),
     torch="torch.broadcast_to",
-    cases=(Case(((4,),), {"shape": (3, 4)}), Case(((3, 1),), {"shape": (2, 3, 4)}), Case(((),), {"shape": (2,)})),
+    cases=(
+        Case(((4,),), {"shape": (3, 4)}),
+        Case(((3, 1),), {"shape": (2, 3, 4)}),
+        Case(((),), {"shape": (2,)}),
+    ),
     arguments=1,
     keeps=((),),
     view=True,
