@@ -15,7 +15,8 @@ __all__ = ["clip_grad_norm_"]
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> Tensor:
     """Scale all gradients together so that their joint 2-norm is at most ``max_norm``.
 
-    Returns the norm before. The factor is max_norm / (norm + 1e-6), and 1 where that is larger, as in PyTorch.
+    Returns the norm before. The factor is max_norm / (norm + 1e-6), and 1 where that is larger, as in
+    PyTorch.
 
     >>> import backstory
     >>> w = backstory.tensor([3.0, 4.0], requires_grad=True)

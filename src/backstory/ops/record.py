@@ -172,8 +172,9 @@ class Bilinear(Op):
 class General(Op):
     """Given by ``vjps[i](xp, g, ans, *inputs, **params)`` and ``tangent``.
 
-    The latter is called as ``tangent(xp, tangents, ans, *inputs, **params)``. With ``residuals`` the forward returns ``(ans, residuals)``, and each vjp takes ``residuals=``:
-    what the forward computed, or ``None``, when it must be computed again from the inputs.
+    The latter is called as ``tangent(xp, tangents, ans, *inputs, **params)``. With ``residuals`` the
+    forward returns ``(ans, residuals)``, and each vjp takes ``residuals=``: what the forward
+    computed, or ``None``, when it must be computed again from the inputs.
     """
 
     vjps: tuple[Rule | None, ...]
