@@ -10,6 +10,14 @@ __all__ = ["OPS"]
 
 BOTH = ((0, 1), (0, 1))
 
+
+def _array(xp: Any, value: Any, like: Any) -> Any:
+    """``value`` as an array: a Python scalar takes the dtype of ``like``."""
+    if isinstance(value, (int, float)):
+        return xp.full_like(like, value)
+    return value
+
+
 add = Linear(
     name="add",
     forward=lambda xp, x, y: x + y,
@@ -52,7 +60,8 @@ mul = Bilinear(
 div = Elementwise(
     name="div",
     forward=lambda xp, x, y: x / y,
-    partials=(lambda xp, ans, x, y: 1.0 / y, lambda xp, ans, x, y: -x / (y * y)),
+    # A Python scalar of 0 divides as an array does, giving infinity, not Python's ZeroDivisionError.
+    partials=(lambda xp, ans, x, y: 1.0 / _array(xp, y, ans), lambda xp, ans, x, y: -x / (y * y)),
     formula=r"\frac{x}{y}",
     derivative=(r"\frac{1}{y}", r"-\frac{x}{y^2}"),
     torch="torch.div",
@@ -75,13 +84,6 @@ neg = Linear(
     keeps=((),),
     fresh=True,
 )
-
-
-def _array(xp: Any, value: Any, like: Any) -> Any:
-    """``value`` as an array: a Python scalar takes the dtype of ``like``."""
-    if isinstance(value, (int, float)):
-        return xp.full_like(like, value)
-    return value
 
 
 def _pow_base(xp: Any, ans: Any, x: Any, y: Any) -> Any:
@@ -233,11 +235,11 @@ leaky_relu = Elementwise(
 
 
 def _larger_share(xp: Any, x: Any, y: Any, ans: Any) -> Any:
-    """1 where x > y, ½ where they are equal, 0 elsewhere; PyTorch's shares of a maximum."""
+    """0 where x < y, ½ where they are equal, else 1, also beside a NaN; PyTorch's shares of a maximum."""
     x, y = _array(xp, x, ans), _array(xp, y, ans)
     half = xp.full_like(ans, 0.5)
     one, zero = xp.ones_like(ans), xp.zeros_like(ans)
-    return xp.where(x == y, half, xp.where(x > y, one, zero))
+    return xp.where(x == y, half, xp.where(x < y, zero, one))
 
 
 maximum = Elementwise(

@@ -104,6 +104,11 @@ class Op(ABC):
         return f"<{type(self).__name__.lower()} op {self.name}>"
 
 
+def _zeros(xp: Any, x: Any) -> Any:
+    """Zeros like ``x``; for a Python scalar one that is as weak."""
+    return 0 if isinstance(x, (int, float)) else xp.zeros_like(x)
+
+
 def _total(parts: list[Any]) -> Any:
     total = parts[0]
     for part in parts[1:]:
@@ -148,7 +153,7 @@ class Linear(Op):
         return self.transposes[i](xp, g, shape, **params)
 
     def jvp(self, xp, tangents, ans, inputs, params):
-        full = [xp.zeros_like(x) if t is None else t for t, x in zip(tangents, inputs, strict=True)]
+        full = [_zeros(xp, x) if t is None else t for t, x in zip(tangents, inputs, strict=True)]
         return self.forward(xp, *full, **params)
 
 

@@ -67,13 +67,19 @@ broadcast_to = Linear(
 )
 
 
+def _take(xp: Any, x: Any, index: Any) -> Any:
+    """x[index], said in full as the standard wants it; then one entry is a view too, not a NumPy scalar."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return x[index] if any(part is ... for part in parts) else x[(*parts, ...)]
+
+
 def _getitem_transpose(xp: Any, g: Any, shape: tuple[int, ...], index: Any) -> Any:
     return scatter(xp, g, index, shape)
 
 
 getitem = Linear(
     name="getitem",
-    forward=lambda xp, x, index: x[index],
+    forward=_take,
     transposes=(_getitem_transpose,),
     formula=r"x_{i}",
     derivative=(r"\mathbf{1}[i]",),
@@ -117,7 +123,7 @@ clone = Linear(
 scatter_ = Linear(
     name="scatter",
     forward=lambda xp, x, index, shape: scatter(xp, x, index, shape),
-    transposes=(lambda xp, g, before, index, shape: g[index],),
+    transposes=(lambda xp, g, before, index, shape: _take(xp, g, index),),
     formula=r"\sum_{i} x_i e_i",
     derivative=(r"\mathbf{1}[i]",),
     torch="",

@@ -1,0 +1,119 @@
+"""Samples of the operations and the oracles that they are compared with."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import torch
+
+import backstory
+from backstory.arrays import eager
+from backstory.ops import TABLE, Case, Op
+
+# The records that no case can sample: a dtype is not a float to differentiate by.
+WITHOUT_CASES = {"cast"}
+# The records without a function of that name in PyTorch; their oracle is in TORCH below.
+TORCH: dict[str, Callable[..., Any]] = {
+    "scatter": lambda x, index, shape: _torch_scatter(x, index, shape),
+    "max": lambda x, axis=None, keepdims=False, first=False: _torch_max(x, axis, keepdims, first),
+    "where": torch.where,
+    "getitem": lambda x, index: operator.getitem(x, index),
+    "relu": lambda x, at_zero=0.0: torch.relu(x),
+    "permute": lambda x, axes: x.permute(axes),
+    "broadcast_to": lambda x, shape: torch.broadcast_to(x, shape),
+    "mse": torch.nn.functional.mse_loss,
+}
+
+SAMPLES = [(op, case, f"{op.name}-{number}") for op in TABLE.values() for number, case in enumerate(op.cases)]
+SMOOTH = [sample for sample in SAMPLES if sample[0].differentiable]
+
+
+def params(samples: list[tuple[Op, Case, str]]) -> dict[str, Any]:
+    """The keyword arguments of ``pytest.mark.parametrize`` for these samples."""
+    return {
+        "argnames": ("op", "case"),
+        "argvalues": [(op, case) for op, case, _ in samples],
+        "ids": [name for _, _, name in samples],
+    }
+
+
+def draw(case: Case, seed: int = 0) -> list[np.ndarray]:
+    """The float64 arguments (or masks, or labels) that ``case`` describes, kept off kinks and ties."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for shape in case.shapes:
+        if shape == "mask":
+            made.append(np.asarray(rng.random(case.shapes[1]) < 0.5))
+        elif shape == "labels":
+            made.append(rng.integers(0, case.shapes[0][1], case.shapes[0][0]))
+        else:
+            x = rng.uniform(case.low, case.high, shape)
+            made.append(np.asarray(np.where(np.abs(x) < 1e-3, 0.5, x)))
+    return made
+
+
+def smooth_arguments(arrays: list[np.ndarray]) -> list[int]:
+    """Which arguments have a derivative."""
+    return [i for i, x in enumerate(arrays) if x.dtype.kind == "f"]
+
+
+def forward(op: Op, arrays: list[Any], case: Case, xp: Any = eager) -> Any:
+    """The output of the forward rule, without residuals."""
+    out = op.forward(xp, *arrays, **case.params)
+    return out[0] if op.residuals else out
+
+
+def strict(x: np.ndarray) -> Any:
+    """``x`` in the namespace that has nothing but the standard."""
+    return array_api_strict.asarray(x)
+
+
+def torch_result(op: Op, case: Case, inputs: list[Any]) -> Any:
+    """What PyTorch computes for the same operation."""
+    function = TORCH.get(op.name) or _named(op.torch)
+    renamed = {"axis": "dim", "keepdims": "keepdim"} if op.name not in TORCH else {}
+    keywords = {renamed.get(key, key): value for key, value in case.params.items()}
+    if op.name == "logsumexp" and "dim" not in keywords:
+        keywords["dim"] = tuple(range(inputs[0].ndim))
+    return function(*inputs, **keywords)
+
+
+def _named(path: str) -> Callable[..., Any]:
+    found: Any = torch
+    for part in path.split(".")[1:]:
+        found = getattr(found, part)
+    return found
+
+
+def _torch_max(x: Any, axis: Any, keepdims: bool, first: bool) -> Any:
+    if first:
+        return torch.max(x, axis, keepdims).values
+    return torch.max(x) if axis is None else torch.amax(x, axis, keepdims)
+
+
+def _torch_scatter(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    result = torch.zeros(shape, dtype=x.dtype)
+    result[index] = x
+    return result
+
+
+def leaf(x: np.ndarray, level: int = 0) -> backstory.Tensor:
+    """A tensor of ``x``, with gradient if it is of floats."""
+    return backstory.tensor(x, requires_grad=x.dtype.kind == "f")
+
+
+def torch_leaf(x: np.ndarray) -> torch.Tensor:
+    """PyTorch's tensor of ``x``, with gradient if it is of floats."""
+    return torch.tensor(x, requires_grad=x.dtype.kind == "f")
+
+
+def close(actual: Any, expected: Any, rtol: float = 1e-12, atol: float = 1e-13) -> None:
+    """Assert that shapes, dtypes and values agree; NaN equals NaN."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol)
