@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "ArgumentError",
     "BackstoryError",
+    "BoundsError",
     "DtypeError",
     "GraphError",
     "LabelError",
@@ -47,6 +48,10 @@ class ArgumentError(BackstoryError, ValueError):
 
 class ShapeError(BackstoryError, ValueError, RuntimeError):
     """Shapes do not fit each other or the operation."""
+
+
+class BoundsError(ShapeError, IndexError):
+    """An axis or an index lies outside the tensor."""
 
 
 class DtypeError(BackstoryError, TypeError, RuntimeError):

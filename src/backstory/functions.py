@@ -8,6 +8,8 @@ import numpy as np
 
 from backstory.arrays import Generator, default_generator
 from backstory.autograd.modes import checked_at_zero
+from backstory.errors import DtypeError
+from backstory.indexing import lengths
 from backstory.methods import relu_parameters
 from backstory.ops import TABLE
 from backstory.promotion import checked_dtype, get_default_dtype, promote
@@ -108,14 +110,20 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     >>> where([True, False], 1.0, 2.0)
     tensor([1., 2.])
     """
-    values = [v if isinstance(v, (bool, int, float)) else as_tensor(v) for v in (x, y)]
-    if any(isinstance(v, Tensor) for v in values):
-        from backstory import array_api
+    condition = as_tensor(condition)
+    if condition.dtype.kind != "b":
+        raise DtypeError(
+            f"where received a condition of {condition.dtype}",
+            why="a condition is true or false",
+            instead="condition != 0",
+        )
+    # Of two scalars one becomes a tensor, so that they meet as two values anywhere do.
+    first = x if isinstance(y, Tensor) and isinstance(x, (bool, int, float)) else as_tensor(x)
+    second = y if isinstance(y, (bool, int, float)) else as_tensor(y)
+    # Upwards: a cast of a tensor is recorded in the tensors' own namespace.
+    from backstory import array_api
 
-        values = promote("where", "promote", array_api, values)
-    else:
-        values = [as_tensor(v) for v in values]
-    return apply(TABLE["where"], as_tensor(condition), *values)
+    return apply(TABLE["where"], condition, *promote("where", "promote", array_api, [first, second]))
 
 
 def matmul(x: Any, y: Any) -> Tensor:
@@ -172,43 +180,42 @@ def _made(array: np.ndarray, dtype: Any, requires_grad: bool) -> Tensor:
     return result.requires_grad_() if requires_grad else result
 
 
-def _shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
-
-
 def zeros(*shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros."""
-    return _made(np.zeros(_shape(shape)), dtype, requires_grad)
+    return _made(np.zeros(lengths(shape)), dtype, requires_grad)
 
 
 def ones(*shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones."""
-    return _made(np.ones(_shape(shape)), dtype, requires_grad)
+    return _made(np.ones(lengths(shape)), dtype, requires_grad)
 
 
 def full(shape: Any, value: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A tensor that holds ``value`` everywhere."""
-    return _made(np.full(shape, value), dtype, requires_grad)
+    """A tensor that holds ``value`` everywhere, of the dtype that ``value`` has unless named."""
+    kind = np.result_type(type(value)) if dtype is None and isinstance(value, int) else dtype
+    shape = lengths(shape if isinstance(shape, tuple) else (shape,))
+    return _made(np.full(shape, value), kind, requires_grad)
 
 
 def zeros_like(x: Tensor) -> Tensor:
     """Zeros of the shape and dtype of ``x``."""
-    return as_tensor(np.zeros_like(x.array))
+    return as_tensor(np.zeros(x.shape, x.dtype))
 
 
-def arange(start: int, stop: int | None = None, step: int = 1) -> Tensor:
-    """start, start + step, … below stop, as int64."""
-    return as_tensor(np.arange(start, stop, step) if stop is not None else np.arange(start))
+def arange(start: float, stop: float | None = None, step: float = 1) -> Tensor:
+    """start, start + step, … below stop: int64, or the default dtype if one of them is a float."""
+    array = np.arange(start, stop, step) if stop is not None else np.arange(start)
+    return as_tensor(array if array.dtype.kind == "i" else array.astype(get_default_dtype()))
 
 
 def rand(*shape: Any, generator: Generator | None = None, dtype: Any = None) -> Tensor:
     """Uniform in [0, 1), from ``generator`` or this thread's default stream."""
-    return _made((generator or default_generator()).numpy.random(_shape(shape)), dtype, False)
+    return _made((generator or default_generator()).numpy.random(lengths(shape)), dtype, False)
 
 
 def randn(*shape: Any, generator: Generator | None = None, dtype: Any = None) -> Tensor:
     """Standard normal, from ``generator`` or this thread's default stream."""
-    return _made((generator or default_generator()).numpy.standard_normal(_shape(shape)), dtype, False)
+    return _made((generator or default_generator()).numpy.standard_normal(lengths(shape)), dtype, False)
 
 
 def randperm(n: int, generator: Generator | None = None) -> Tensor:

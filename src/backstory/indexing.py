@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["axes", "ints", "raw", "raw_index"]
+from backstory.errors import ArgumentError, ShapeError
+
+__all__ = ["axes", "ints", "lengths", "raw", "raw_index"]
 
 
 def axes(dim: Any) -> Any:
@@ -23,7 +26,22 @@ def ints(shape: tuple[Any, ...]) -> tuple[int, ...]:
     """
     if len(shape) == 1 and isinstance(shape[0], Sequence):
         shape = tuple(shape[0])
-    return tuple(int(n) for n in shape)
+    try:
+        return tuple(operator.index(n) for n in shape)
+    except TypeError as error:
+        raise ArgumentError(
+            f"the shape {shape!r}", why=str(error), instead="integers, or one sequence of them"
+        ) from error
+
+
+def lengths(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape of a new tensor: as :func:`ints`, and no axis is negative."""
+    found = ints(shape)
+    if any(n < 0 for n in found):
+        raise ShapeError(
+            f"a tensor of shape {found}", why="an axis has no negative length", instead="0 or more entries"
+        )
+    return found
 
 
 def raw(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -138,7 +139,7 @@ class Methods:
 
     def flatten(self, start_dim: int = 0) -> Tensor:
         """All axes from ``start_dim`` on folded into one."""
-        return self.reshape((*self.shape[:start_dim], -1))
+        return self.reshape((*self.shape[:start_dim], math.prod(self.shape[start_dim:])))
 
     def permute(self, *dims: Any) -> Tensor:
         """The axes in another order."""
@@ -171,7 +172,8 @@ class Methods:
         """Axes of length 1 repeated without copying; -1 keeps an axis."""
         wanted = ints(shape)
         own = (1,) * (len(wanted) - self.ndim) + self.shape
-        full = tuple(o if n == -1 else n for n, o in zip(wanted, own, strict=True))
+        # What does not fit is left for the operation to refuse.
+        full = tuple(own[i] if n == -1 and i < len(own) else n for i, n in enumerate(wanted))
         return self._run(TABLE["broadcast_to"], self, shape=full)
 
     broadcast_to = expand

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from backstory.errors import BackstoryError, GraphError, ShapeError
+from backstory.errors import BackstoryError, BoundsError, DtypeError, GraphError, ShapeError
 from backstory.graph import context
 from backstory.indexing import raw, raw_index
 from backstory.ops import TABLE
@@ -124,7 +124,7 @@ class InPlace:
 
     def fill_(self, value: Any) -> Tensor:
         """Every entry ← value"""
-        return in_place(self, "fill_", lambda x: np.copyto(x, value))
+        return in_place(self, "fill_", lambda x: np.copyto(x, raw(value)))
 
     def zero_(self) -> Tensor:
         """Every entry ← 0"""
@@ -151,11 +151,13 @@ def in_place(x: Tensor, name: str, change: Any) -> Tensor:
             instead="x = x + y (a new tensor)",
         )
     try:
-        change(x.array)
+        with np.errstate(all="ignore"):
+            change(x.array)
     except BackstoryError:
         raise
-    except (ValueError, TypeError, IndexError) as error:
-        raise ShapeError(
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        kind = DtypeError if isinstance(error, (TypeError, OverflowError)) else ShapeError
+        raise (BoundsError if isinstance(error, IndexError) else kind)(
             f"{name} on a tensor of shape {x.shape} and {x.dtype}",
             why=str(error),
             instead="a value of that shape and dtype, or one that broadcasts to it",

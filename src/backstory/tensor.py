@@ -38,16 +38,16 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
     dtype: Any = None
     mixed = False
     for i, a in enumerate(args):
-        if isinstance(a, Tensor) and a.level == depth:
-            if tracked and a._requires_grad:
-                needing.append(i)
-            a = a.array
-        arrays.append(a)
-        if a is not None and not isinstance(a, (float, int)):
+        if isinstance(a, Tensor):
+            if a.level == depth:
+                if a._requires_grad and tracked:
+                    needing.append(i)
+                a = a.array
             if dtype is None:
                 dtype = a.dtype
             elif a.dtype is not dtype:
                 mixed = True
+        arrays.append(a)
     xp = eager if depth == 0 else _tensor_namespace()
     if (mixed or dtype.kind != "f") and op.dtypes != "free":
         arrays = promote(op.name, op.dtypes, xp, arrays)
@@ -59,7 +59,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
             out = op.forward(xp, *arrays, **params)
     except BackstoryError:
         raise
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise op.misfit(args, params, error) from error
     residuals = None
     if op.residuals:
@@ -93,12 +93,12 @@ def _record(
                 inputs[j] = arrays[j]
                 if isinstance(args[j], Tensor):
                     counter = args[j]._counter
-                    versions.append((counter, counter[0]))
+                    versions.append((counter, counter[0], j))
     node = Node(op, params, edges, inputs, result.level)
     node.ans = None
     if op.keeps_ans:
         node.ans = result.array
-        versions.append((result._counter, result._counter[0]))
+        versions.append((result._counter, result._counter[0], -1))
     node.residuals = residuals
     node.versions = versions
     node.shape = result.array.shape
@@ -139,8 +139,9 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     tensor([0.5, 2. ], requires_grad=True)
     """
     source = _plain(data)
+    chosen = None if dtype is None else checked_dtype(dtype)
     try:
-        array = np.array(source, dtype=None if dtype is None else checked_dtype(dtype))
+        array = np.array(source, dtype=chosen)
     except (ValueError, TypeError) as error:
         raise ArgumentError(
             f"tensor() received {type(data).__name__}",
@@ -295,8 +296,7 @@ class Tensor(Methods, Operators, InPlace):
         return self.array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        array = self.numpy()
-        return array.astype(dtype) if dtype is not None else (array.copy() if copy else array)
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def item(self) -> Any:
         """The only entry as a Python number."""
@@ -314,12 +314,14 @@ class Tensor(Methods, Operators, InPlace):
 
     def clone(self) -> Tensor:
         """A copy with its own memory, through which gradients pass."""
-        return apply(TABLE["mul"], self, 1)
+        return apply(TABLE["clone"], self)
 
     def to(self, dtype: Any) -> Tensor:
-        """The entries converted to ``dtype``; gradients come back in the old one."""
+        """The entries converted to ``dtype``; gradients come back in the old one, and none from integers."""
         dtype = checked_dtype(dtype)
-        return self if dtype == self.dtype else apply(TABLE["cast"], self, dtype=dtype)
+        if dtype == self.dtype:
+            return self
+        return apply(TABLE["cast"], self if dtype.kind == "f" else self.detach(), dtype=dtype)
 
     def double(self) -> Tensor:
         """``to(float64)``."""
@@ -368,6 +370,9 @@ class Tensor(Methods, Operators, InPlace):
         if self.dtype.kind not in "iu" or self.numel() != 1:
             raise TypeError(f"a tensor of {self.dtype} and shape {self.shape} is no index")
         return int(self.array.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.ndim == 0 else format(str(self), spec)
 
     def __repr__(self) -> str:
         body = np.array2string(np.asarray(_plain(self)), separator=", ", prefix="tensor(", precision=4)

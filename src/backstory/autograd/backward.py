@@ -74,27 +74,29 @@ def grad(
                 why="nothing was recorded for it",
                 instead="make it with requires_grad=True before computing the outputs",
             )
-    found: dict[int, Any] = {}
-    nodes = {x.grad_fn: i for i, x in enumerate(wanted) if x.grad_fn is not None}
+    found: dict[Any, Any] = {}
+    places = [x if x.grad_fn is None else x.grad_fn for x in wanted]
+    nodes = {x.grad_fn for x in wanted}
 
     def visit(node: Node, g: Any) -> None:
         if node in nodes:
-            found[nodes[node]] = g
+            found[node] = g
 
     leaves = _walk(
         roots, upstream, bool(create_graph if retain_graph is None else retain_graph), create_graph, visit
     )
-    for i, x in enumerate(wanted):
-        if x.is_leaf and x in leaves:
-            found[i] = leaves[x][0]
-    missing = [i for i in range(len(wanted)) if i not in found]
+    found.update({leaf: part for leaf, (part, _) in leaves.items()})
+    missing = [i for i, place in enumerate(places) if place not in found]
     if missing and not allow_unused:
         raise GraphError(
             f"grad() with respect to input {missing[0]}",
             why="the outputs were not computed from it",
             instead="allow_unused=True to receive None for it",
         )
-    return tuple(_as_gradient(found[i], wanted[i]) if i in found else None for i in range(len(wanted)))
+    return tuple(
+        _as_gradient(found[place], x) if place in found else None
+        for x, place in zip(wanted, places, strict=True)
+    )
 
 
 def cotangents(root: Tensor, gradient: Any = None) -> dict[Node, Any]:
@@ -115,6 +117,10 @@ def _upstream(roots: list[Tensor], gradients: Any) -> list[Tensor]:
             f"backward() received {len(roots)} tensors and {len(gradients)} gradients",
             why="every tensor has one upstream gradient",
             instead="one gradient per tensor, None for a scalar",
+        )
+    if not roots:
+        raise ArgumentError(
+            "backward() received no tensors", why="there is nothing to start from", instead="[loss]"
         )
     return [_one_upstream(root, g) for root, g in zip(roots, gradients, strict=True)]
 
@@ -148,7 +154,7 @@ def _one_upstream(root: Tensor, g: Any) -> Tensor:
             why="the upstream gradient has one entry for each entry of the tensor",
             instead=f"a gradient of shape {root.shape}",
         )
-    return g
+    return g.to(root.dtype)
 
 
 def _walk(
@@ -173,16 +179,16 @@ def _walk(
             if visit is not None:
                 visit(node, g)
             ans, inputs, residuals = _values(node, create_graph)
-            vjp, params = node.op.vjp, node.params
+            op, params = node.op, node.params
             for i, edge in enumerate(node.edges):
                 if edge is None:
                     continue
                 shape = edge.shape
-                part = vjp(xp, i, g, ans, inputs, shape, params, residuals)
-                fresh = node.op.fresh
+                part = op.vjp(xp, i, g, ans, inputs, shape, params, residuals)
+                fresh = op.fresh
                 if part.shape != shape:
                     part, fresh = unbroadcast(xp, part, shape), False
-                if part.dtype != edge.dtype:
+                if part.dtype is not edge.dtype:
                     part = xp.astype(part, edge.dtype)
                 _arrive(edge, part, fresh, pending, leaves, heap)
             if not retain:
@@ -219,7 +225,7 @@ def _values(node: Node, create_graph: bool) -> tuple[Any, list[Any], Any]:
             why="the first one freed the values that it needs",
             instead="backward(retain_graph=True) the first time, or compute the loss again",
         )
-    for counter, version in node.versions:
+    for counter, version, _ in node.versions:
         if counter[0] != version:
             raise _changed(node, version, counter[0])
     if create_graph:
@@ -237,26 +243,32 @@ def _changed(node: Node, version: int, now: int) -> VersionError:
 
 def _as_tensors(node: Node) -> tuple[Any, list[Any]]:
     """What the node kept, as tensors with their history, so that its rule can be recorded."""
+    counters = {place: counter for counter, _, place in node.versions}
     inputs = []
-    for value, edge in zip(node.inputs, node.edges, strict=True):
+    for j, (value, edge) in enumerate(zip(node.inputs, node.edges, strict=True)):
         if not hasattr(value, "dtype"):
             inputs.append(value)
         elif isinstance(edge, Tensor):
             inputs.append(edge)
         else:
-            inputs.append(_linked(value, edge, node.level))
-    ans = None if node.ans is None else _linked(node.ans, node, node.level)
+            inputs.append(_linked(value, edge, node.level, counters.get(j)))
+    ans = None if node.ans is None else _linked(node.ans, node, node.level, counters[-1])
     return ans, inputs
 
 
-def _linked(array: Any, node: Node | None, level: int) -> Tensor:
+def _linked(array: Any, node: Node | None, level: int, counter: list[int] | None) -> Tensor:
+    """A tensor of memory that was kept: changes in place are counted where its first owner counts them."""
     result = _wrap(array, level)
     result.grad_fn = node
     result._requires_grad = node is not None
+    if counter is not None:
+        result._counter = counter
     return result
 
 
 def _as_gradient(part: Any, like: Tensor) -> Tensor:
+    if like.level == 0 and not isinstance(part, Tensor):
+        return _wrap(np.array(part), 0)
     return part if isinstance(part, Tensor) and part.level == like.level else _wrap(part, like.level)
 
 
@@ -264,9 +276,13 @@ def _accumulate(leaf: Tensor, part: Any, fresh: bool) -> None:
     """leaf.grad ← leaf.grad + part, in memory that nobody else holds."""
     if isinstance(part, Tensor) or leaf.level > 0:
         part = _as_gradient(part, leaf)
-        leaf.grad = part if leaf.grad is None else leaf.grad + part
+        if leaf.grad is not None:
+            leaf.grad = leaf.grad + part
+        else:
+            leaf.grad = part if fresh else part.clone()
     elif leaf.grad is None:
-        leaf.grad = _wrap(part if fresh else part.copy(), 0)
+        # A NumPy scalar, which products of 0-d arrays are, could not be changed in place.
+        leaf.grad = _wrap(part if fresh and part.__class__ is np.ndarray else np.array(part), 0)
     elif leaf.grad.requires_grad:
         leaf.grad = leaf.grad + _wrap(part, 0)
     else:

@@ -32,6 +32,7 @@ log_softmax = General(
     keeps=((),),
     keeps_ans=True,
     dtypes="float",
+    fits="an axis of the tensor, from -ndim to ndim - 1, that holds at least one entry",
 )
 
 

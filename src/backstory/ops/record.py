@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backstory.arrays import select
-from backstory.errors import ShapeError
+from backstory.errors import BackstoryError, BoundsError, DtypeError, ShapeError
 
 __all__ = ["Bilinear", "Case", "Elementwise", "General", "Linear", "Op", "elementwise_cases", "unbroadcast"]
 
@@ -89,11 +89,19 @@ class Op(ABC):
     ) -> Any:
         """The tangent of the output; a ``None`` among ``tangents`` is a zero."""
 
-    def misfit(self, args: Sequence[Any], params: Mapping[str, Any], error: Exception) -> ShapeError:
+    def misfit(self, args: Sequence[Any], params: Mapping[str, Any], error: Exception) -> BackstoryError:
         """The error for arguments that the forward rule refused with ``error``."""
-        received = ", ".join(str(a.shape) if hasattr(a, "shape") else repr(a) for a in args)
         extra = "".join(f", {key}={value!r}" for key, value in params.items())
-        return ShapeError(f"{self.name} received shapes {received}{extra}", why=str(error), instead=self.fits)
+        if isinstance(error, (TypeError, OverflowError)):
+            received = ", ".join(str(a.dtype) if hasattr(a, "dtype") else repr(a) for a in args)
+            return DtypeError(
+                f"{self.name} received {received}{extra}",
+                why=str(error),
+                instead="x.to(dtype) with a dtype that the operation has and the result fits",
+            )
+        kind = BoundsError if isinstance(error, IndexError) else ShapeError
+        received = ", ".join(str(a.shape) if hasattr(a, "shape") else repr(a) for a in args)
+        return kind(f"{self.name} received shapes {received}{extra}", why=str(error), instead=self.fits)
 
     @property
     def backward_name(self) -> str:

@@ -60,6 +60,7 @@ sum_ = Linear(
     cases=REDUCTIONS,
     arguments=1,
     keeps=((),),
+    fits="an axis of the tensor: from -ndim to ndim - 1, each once",
 )
 
 mean = Linear(
@@ -80,6 +81,7 @@ mean = Linear(
     arguments=1,
     keeps=((),),
     singular=True,
+    fits="an axis of the tensor: from -ndim to ndim - 1, each once",
 )
 
 
@@ -123,6 +125,7 @@ max_ = General(
     arguments=1,
     keeps=((0,),),
     keeps_ans=True,
+    fits="an axis of the tensor, from -ndim to ndim - 1, that holds at least one entry",
 )
 
 
@@ -163,6 +166,7 @@ logsumexp = General(
     keeps_ans=True,
     dtypes="float",
     singular=True,
+    fits="an axis of the tensor: from -ndim to ndim - 1, each once",
 )
 
 argmax = General(
@@ -177,6 +181,7 @@ argmax = General(
     arguments=1,
     keeps=((),),
     differentiable=False,
+    fits="an axis of the tensor: from -ndim to ndim - 1, each once",
 )
 
 OPS = (sum_, mean, max_, logsumexp, argmax)

@@ -46,6 +46,7 @@ permute = Linear(
     arguments=1,
     keeps=((),),
     view=True,
+    fits="every axis of the tensor once: x.permute(1, 0) for a matrix",
 )
 
 # The sum over the copied axes is done where all broadcasting is undone.
@@ -64,6 +65,7 @@ broadcast_to = Linear(
     arguments=1,
     keeps=((),),
     view=True,
+    fits="a shape that ends in the tensor's own, where an axis of length 1 may grow",
 )
 
 
@@ -93,6 +95,7 @@ getitem = Linear(
     arguments=1,
     keeps=((),),
     view=True,
+    fits="an index for each axis at most, from -n to n - 1 on an axis of length n",
 )
 
 cast = Linear(
