@@ -66,9 +66,7 @@ def test_where_meets_its_branches_as_in_pytorch(first, second):
 def test_where_takes_weak_scalars_as_in_pytorch(name, scalar):
     x, torch_x = both(name, (2,))
     condition = np.array([True, False])
-    same_dtype(
-        backstory.where(condition, x, scalar), torch.where(torch.tensor(condition), torch_x, scalar)
-    )
+    same_dtype(backstory.where(condition, x, scalar), torch.where(torch.tensor(condition), torch_x, scalar))
 
 
 def test_where_of_an_integer_and_a_float_scalar_is_of_the_default_dtype():
@@ -133,5 +131,5 @@ def test_default_dtype_is_a_float_that_trains(dtype):
 
 @pytest.mark.parametrize("dtype", ["complex64", "object", "U3", "nonsense", 7])
 def test_a_dtype_that_tensors_cannot_hold_is_refused(dtype):
-    with pytest.raises(DtypeError, match="instead: backstory.float32"):
+    with pytest.raises(DtypeError, match=r"instead: backstory\.float32"):
         checked_dtype(dtype)

@@ -8,10 +8,13 @@ by reference counting.
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from backstory.ops import Op
 
@@ -35,9 +38,12 @@ class Level:
 
 
 class Context:
-    """One thread's modes: its levels, who observes, and relu's derivative at exactly 0."""
+    """One thread's modes: its levels, who observes, and relu's derivative at exactly 0.
 
-    __slots__ = ("ambient", "backward_listeners", "levels", "observer", "relu_at_zero")
+    Rules on arrays run in ``quiet``: infinity and NaN are values, and no reason for a NumPy warning.
+    """
+
+    __slots__ = ("ambient", "backward_listeners", "levels", "observer", "quiet", "relu_at_zero")
 
     def __init__(self) -> None:
         self.levels = [Level(0)]
@@ -45,6 +51,9 @@ class Context:
         self.observer: Any = None
         self.relu_at_zero = 0.0
         self.backward_listeners: list[Callable[[Any], None]] = []
+        # Entering a context costs a tenth of np.errstate, which sets the same variable.
+        self.quiet = contextvars.Context()
+        self.quiet.run(np.seterr, all="ignore")
 
 
 class _PerThread(threading.local):

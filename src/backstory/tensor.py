@@ -50,11 +50,14 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
         arrays.append(a)
     xp = eager if depth == 0 else _tensor_namespace()
     if (mixed or dtype.kind != "f") and op.dtypes != "free":
-        arrays = promote(op.name, op.dtypes, xp, arrays)
+        arrays = (
+            ctx.quiet.run(promote, op.name, op.dtypes, eager, arrays)
+            if depth == 0
+            else promote(op.name, op.dtypes, xp, arrays)
+        )
     try:
-        if op.singular:
-            with np.errstate(all="ignore"):
-                out = op.forward(xp, *arrays, **params)
+        if depth == 0:
+            out = ctx.quiet.run(op.forward, eager, *arrays, **params)
         else:
             out = op.forward(xp, *arrays, **params)
     except BackstoryError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from backstory.ops.record import Bilinear, Case, Elementwise, Linear, elementwise_cases
@@ -57,11 +58,16 @@ mul = Bilinear(
     dtypes="promote",
 )
 
+
+def _reciprocal(y: Any) -> Any:
+    """1/y; of a Python 0 the infinity that an array gives, not Python's ZeroDivisionError."""
+    return math.copysign(math.inf, y) if isinstance(y, (int, float)) and y == 0 else 1.0 / y
+
+
 div = Elementwise(
     name="div",
     forward=lambda xp, x, y: x / y,
-    # A Python scalar of 0 divides as an array does, giving infinity, not Python's ZeroDivisionError.
-    partials=(lambda xp, ans, x, y: 1.0 / _array(xp, y, ans), lambda xp, ans, x, y: -x / (y * y)),
+    partials=(lambda xp, ans, x, y: _reciprocal(y), lambda xp, ans, x, y: -x / y / y),
     formula=r"\frac{x}{y}",
     derivative=(r"\frac{1}{y}", r"-\frac{x}{y^2}"),
     torch="torch.div",
@@ -69,7 +75,6 @@ div = Elementwise(
     arguments=2,
     keeps=((1,), (0, 1)),
     dtypes="float",
-    singular=True,
 )
 
 neg = Linear(
@@ -114,7 +119,6 @@ pow_ = Elementwise(
     keeps=BOTH,
     keeps_ans=True,
     dtypes="promote",
-    singular=True,
 )
 
 exp = Elementwise(
@@ -129,7 +133,6 @@ exp = Elementwise(
     keeps=((),),
     keeps_ans=True,
     dtypes="float",
-    singular=True,
 )
 
 log = Elementwise(
@@ -143,7 +146,6 @@ log = Elementwise(
     arguments=1,
     keeps=((0,),),
     dtypes="float",
-    singular=True,
 )
 
 sqrt = Elementwise(
@@ -158,7 +160,6 @@ sqrt = Elementwise(
     keeps=((),),
     keeps_ans=True,
     dtypes="float",
-    singular=True,
 )
 
 tanh = Elementwise(
@@ -188,7 +189,6 @@ sigmoid = Elementwise(
     keeps=((),),
     keeps_ans=True,
     dtypes="float",
-    singular=True,
 )
 
 

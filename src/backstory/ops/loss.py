@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from backstory.arrays import one_hot, pick
 from backstory.ops.record import Case, General
 
 __all__ = ["OPS"]
@@ -36,19 +37,12 @@ log_softmax = General(
 )
 
 
-def _one_hot(xp: Any, logits: Any, target: Any) -> Any:
-    """True at each sample's class: (N, C) from labels (N,)."""
-    return xp.arange(logits.shape[-1]) == xp.reshape(target, (-1, 1))
-
-
 def _cross_entropy(xp: Any, logits: Any, target: Any, reduction: str = "mean") -> Any:
     shifted = logits - xp.max(logits, axis=-1, keepdims=True)
     exponentials = xp.exp(shifted)
     total = xp.sum(exponentials, axis=-1, keepdims=True)
-    hot = _one_hot(xp, logits, target)
-    chosen = xp.sum(xp.where(hot, shifted, 0), axis=-1)
-    losses = xp.log(xp.reshape(total, chosen.shape)) - chosen
-    return _reduce(xp, losses, reduction), (exponentials / total, hot)
+    losses = xp.log(xp.reshape(total, (-1,))) - pick(xp, shifted, target)
+    return _reduce(xp, losses, reduction), (exponentials, total)
 
 
 def _reduce(xp: Any, losses: Any, reduction: str) -> Any:
@@ -72,24 +66,28 @@ def _spread(xp: Any, g: Any, count: int, reduction: str) -> Any:
     return g / max(count, 1) if reduction == "mean" else g
 
 
-def _probabilities(xp: Any, logits: Any, target: Any, residuals: Any) -> Any:
-    if residuals is not None:
-        return residuals
-    return xp.exp(_log_softmax(xp, logits)), _one_hot(xp, logits, target)
+def _cross_entropy_partial(xp: Any, logits: Any, target: Any, residuals: Any) -> Any:
+    """softmax(x) − one-hot(y)"""
+    if residuals is None:
+        probabilities = xp.exp(_log_softmax(xp, logits))
+    else:
+        exponentials, total = residuals
+        probabilities = exponentials / total
+    return probabilities - xp.astype(one_hot(xp, target, logits.shape[-1]), probabilities.dtype)
 
 
 def _cross_entropy_vjp(
     xp: Any, g: Any, ans: Any, logits: Any, target: Any, reduction: str = "mean", residuals: Any = None
 ) -> Any:
-    p, hot = _probabilities(xp, logits, target, residuals)
-    return xp.where(hot, p - 1, p) * _spread(xp, g, logits.shape[0], reduction)
+    partial = _cross_entropy_partial(xp, logits, target, residuals)
+    return partial * _spread(xp, g, logits.shape[0], reduction)
 
 
 def _cross_entropy_tangent(
     xp: Any, tangents: Any, ans: Any, logits: Any, target: Any, reduction: str = "mean"
 ) -> Any:
-    p, hot = _probabilities(xp, logits, target, None)
-    return _reduce(xp, xp.sum(xp.where(hot, p - 1, p) * tangents[0], axis=-1), reduction)
+    partial = _cross_entropy_partial(xp, logits, target, None)
+    return _reduce(xp, xp.sum(partial * tangents[0], axis=-1), reduction)
 
 
 cross_entropy = General(
@@ -104,7 +102,6 @@ cross_entropy = General(
     arguments=2,
     keeps=((0, 1), ()),
     residuals=True,
-    singular=True,
 )
 
 
@@ -146,7 +143,6 @@ mse = General(
     arguments=2,
     keeps=((0, 1), (0, 1)),
     dtypes="promote",
-    singular=True,
 )
 
 OPS = (log_softmax, cross_entropy, mse)

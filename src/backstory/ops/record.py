@@ -63,7 +63,6 @@ class Op(ABC):
     dtypes: str = "free"
     differentiable: bool = True
     gates: bool = False
-    singular: bool = False
     view: bool = False
     fresh: bool = True
     residuals: bool = False

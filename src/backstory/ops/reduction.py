@@ -80,7 +80,6 @@ mean = Linear(
     cases=REDUCTIONS,
     arguments=1,
     keeps=((),),
-    singular=True,
     fits="an axis of the tensor: from -ndim to ndim - 1, each once",
 )
 
@@ -165,7 +164,6 @@ logsumexp = General(
     keeps=((0,),),
     keeps_ans=True,
     dtypes="float",
-    singular=True,
     fits="an axis of the tensor: from -ndim to ndim - 1, each once",
 )
 
