@@ -1,0 +1,117 @@
+"""The demo: a network stops learning, and backstory says why.
+
+An ordinary user's program: ``train`` is theirs, and the rest asks questions about the run.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import backstory
+from backstory import nn, optim
+from backstory.errors import MissingExtraError
+from backstory.insight import Change, Run, experiment
+
+__all__ = ["CHANGES", "CONFIG", "record", "tell", "train"]
+
+CONFIG = {
+    "seed": 0, "lr": 0.5, "momentum": 0.9, "batch": 64, "epochs": 10, "optimizer": "sgd",
+    "activation": "relu", "init": "default", "centred": False, "clip": None,
+}  # fmt: skip
+
+CHANGES = [
+    Change("inputs centred", {"centred": True}),
+    Change("learning rate ÷ 10", {"lr": 0.05}),
+    Change("He initialisation", {"init": "he"}),
+    Change("clipping at norm 1", {"clip": 1.0}),
+    Change("LeakyReLU", {"activation": "leaky_relu"}),
+    Change("Adam(1e-3)", {"optimizer": "adam", "lr": 1e-3}),
+]
+
+
+@cache
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's 1,797 handwritten digits, 8 × 8 pixels from 0 to 1, and their labels."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise MissingExtraError.of("scikit-learn", "data", "the demo") from error
+    images, labels = load_digits(return_X_y=True)
+    return images / 16.0, labels.astype(np.int64)
+
+
+def data(config: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """Training and test images and labels: every fifth digit is for the test."""
+    images, labels = digits()
+    if config["centred"]:
+        images = images - images.mean(axis=0)
+    test = np.arange(len(labels)) % 5 == 4
+    parts = images[~test], labels[~test], images[test], labels[test]
+    return tuple(backstory.as_tensor(part) for part in parts)  # type: ignore[return-value]
+
+
+def build(config: dict[str, Any]) -> tuple[nn.Module, optim.Optimizer]:
+    """The 64-100-100-10 network and its optimizer."""
+    act = nn.ReLU if config["activation"] == "relu" else nn.LeakyReLU
+    sizes = [(64, 100), (100, 100), (100, 10)]
+    layers = [nn.Linear(n, m, dtype=backstory.float64) for n, m in sizes]
+    if config["init"] == "he":
+        for layer in layers:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    model = nn.Sequential(layers[0], act(), layers[1], act(), layers[2])
+    if config["optimizer"] == "adam":
+        return model, optim.Adam(model.parameters(), lr=config["lr"])
+    return model, optim.SGD(model.parameters(), lr=config["lr"], momentum=config["momentum"])
+
+
+def train(config: dict[str, Any], watch: Any) -> None:
+    """Ten epochs of a loop like any other; the only new words are ``watch``, ``order`` and ``log``."""
+    images, labels, test_images, test_labels = data(config)
+    model, optimizer = build(config)
+    run = watch(model, optimizer, data=images)
+    for _ in range(config["epochs"]):
+        order = run.order(backstory.randperm(len(images))).numpy()
+        for start in range(0, len(order), config["batch"]):
+            batch = order[start : start + config["batch"]]
+            loss = nn.functional.cross_entropy(model(images[batch]), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            if config["clip"]:
+                nn.utils.clip_grad_norm_(model.parameters(), config["clip"])
+            optimizer.step()
+    with backstory.no_grad():
+        right = model(test_images).argmax(1) == test_labels
+    run.log(accuracy=right.numpy().mean())
+
+
+def record(path: Path) -> Run:
+    """Train, watched."""
+    return experiment(train, CONFIG, path)
+
+
+def tell(run: Run, seeds: int = 20) -> None:
+    """Ask the run everything: who died when and why, why weights stand still, what would have helped."""
+    run.audit()
+    run.keep(*three_whys(run))
+    run.counterfactuals(CHANGES, seeds=seeds)
+
+
+def three_whys(run: Run) -> list[backstory.insight.Why]:
+    """Three weights of the first layer at the end: of a dead unit, on a pixel always 0, and a moving one."""
+    images, labels, _, _ = data(run.config)
+    model, optimizer = build(run.config)
+    run.restore(model, optimizer)
+    loss = nn.functional.cross_entropy(model(images), labels)
+    weight, first = model[0].weight, run.life_table().sites[0]
+    pixels = images.numpy().mean(axis=0)
+    bright, empty = int(pixels.argmax()), int(pixels.argmin())
+    alive = [unit for unit in range(first.site.units) if unit not in first.dead]
+    asked = [(unit, pixel) for unit, pixel in [(alive[0], empty), (alive[0], bright)]]
+    if first.dead:
+        asked.insert(0, (first.dead[0], bright))
+    return [backstory.why(loss, weight, index, optimizer, name="0.weight") for index in asked]

@@ -1,0 +1,29 @@
+"""Insight: recordings of trainings and what can be asked of them."""
+
+from __future__ import annotations
+
+from backstory.insight.certificate import Certificate
+from backstory.insight.counterfactual import Change, Outcome, Outcomes
+from backstory.insight.experiment import experiment
+from backstory.insight.lifetable import Event, LifeTable
+from backstory.insight.run import Recording, Run, open_run, unwatched, watch
+from backstory.insight.sites import Site
+from backstory.insight.why import Why, why
+
+__all__ = [
+    "Certificate",
+    "Change",
+    "Event",
+    "LifeTable",
+    "Outcome",
+    "Outcomes",
+    "Recording",
+    "Run",
+    "Site",
+    "Why",
+    "experiment",
+    "open_run",
+    "unwatched",
+    "watch",
+    "why",
+]

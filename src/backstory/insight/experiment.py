@@ -1,0 +1,261 @@
+"""Experiments: trainings that can be run again, bit for bit.
+
+``train(config, watch)`` is an importable function. The run stores where it is, a hash of its source,
+the config, the seed, the thread count and the versions; a replay calls it again and compares every
+loss with the recorded one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backstory.arrays import Generator, default_generator
+from backstory.errors import ArgumentError, ReplayError, RunError, SourceChangedError
+from backstory.insight.record import Attachment, Recorder, never
+from backstory.insight.run import Recording, Run, Watched, open_run, start_recording
+from backstory.nn import Module
+from backstory.optim import Optimizer
+
+__all__ = ["Expected", "Rerun", "conditions", "experiment", "expected_of", "load_train"]
+
+Train = Callable[[dict[str, Any], Any], Any]
+
+
+def experiment(
+    train: Train, config: Mapping[str, Any], path: str | Path, *, threads: int = 1, scan_at: Any = never
+) -> Run:
+    """Run ``train(config, watch)`` and record it so that it can be rerun.
+
+    ``train`` builds model and optimizer, calls ``run = watch(model, optimizer, data=inputs)`` once and
+    trains. It must be a function at the top of an importable module, and draw its random numbers from
+    backstory's streams: ``backstory.manual_seed(config["seed"])`` has been called before. ``config`` is
+    anything that JSON can hold. BLAS runs with ``threads`` threads, here and in every rerun.
+    """
+    recipe = _describe(train, config, threads)
+    started: list[Recording] = []
+
+    def watch(model: Module, optimizer: Optimizer, *, data: Any, generator: Generator | None = None) -> Recording:
+        if started:
+            raise RunError(
+                "watch() called twice in one experiment",
+                why="an experiment records one training",
+                instead="one experiment() for each training",
+            )
+        started.append(start_recording(Recorder(model, optimizer, data, generator, scan_at), Path(path), recipe))
+        return started[0]
+
+    try:
+        with conditions(recipe):
+            train(json.loads(json.dumps(recipe["config"])), watch)
+    except BaseException as error:
+        for recording in started:
+            recording.close(f"ended by {type(error).__name__}: {error}")
+        raise
+    if not started:
+        raise RunError(
+            f"experiment({recipe['train']})",
+            why="the function returned without calling watch()",
+            instead="run = watch(model, optimizer, data=inputs) before the training loop",
+        )
+    started[0].close()
+    return open_run(path)
+
+
+def _describe(train: Train, config: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    """What a rerun needs, or an error that says what it could not find again."""
+    module, name = getattr(train, "__module__", None), getattr(train, "__qualname__", "")
+    importable = module not in (None, "__main__") and name.isidentifier()
+    if not importable or getattr(importlib.import_module(str(module)), name, None) is not train:
+        raise ReplayError(
+            f"experiment() received {name or train!r} of {module}",
+            why="a rerun must import the function in another process, and cannot import this one",
+            instead="def train(config, watch) at the top of a file of its own, such as training.py, "
+            "and `from training import train`",
+        )
+    try:
+        plain = json.loads(json.dumps(dict(config)))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(
+            "experiment() received a config that JSON cannot hold",
+            why=str(error),
+            instead="numbers, strings, booleans, None, and lists and dicts of them",
+        ) from error
+    return {
+        "train": f"{module}:{name}",
+        "source": _source_hash(train),
+        "config": plain,
+        "seed": int(plain.get("seed", 0)),
+        "threads": threads,
+        "blas": _blas(),
+    }
+
+
+def _source_hash(train: Train) -> str:
+    """A hash of the file that the function stands in: what it calls there counts too."""
+    file = inspect.getsourcefile(train)
+    if file is None:
+        raise ReplayError(
+            f"experiment() received {train!r}",
+            why="its source is in no file, so a rerun could not tell whether it has changed",
+            instead="a function in a .py file",
+        )
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def _blas() -> list[str]:
+    from threadpoolctl import threadpool_info
+
+    keys = ("internal_api", "version", "architecture")
+    return [" ".join(str(pool.get(key)) for key in keys) for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def load_train(recipe: Mapping[str, Any]) -> Train:
+    """The recorded function, if it is still what it was."""
+    module, name = recipe["train"].split(":")
+    try:
+        train = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ReplayError(
+            f"importing {recipe['train']}",
+            why=str(error),
+            instead=f"the folder that holds {module.split('.')[0]} as the working directory, or on PYTHONPATH",
+        ) from error
+    if _source_hash(train) != recipe["source"]:
+        raise SourceChangedError(
+            f"rerunning {recipe['train']}",
+            why="its file has changed since the recording, so a rerun would be another training",
+            instead="the file as it was, or experiment() again to record the new one",
+        )
+    return train
+
+
+@contextmanager
+def conditions(recipe: Mapping[str, Any]) -> Iterator[None]:
+    """The recorded number of BLAS threads and the recorded seed; both are put back."""
+    from threadpoolctl import threadpool_limits
+
+    stream = default_generator()
+    before = stream.get_state()
+    with threadpool_limits(recipe["threads"], user_api="blas"):
+        try:
+            stream.manual_seed(recipe["seed"])
+            yield
+        finally:
+            stream.set_state(before)
+
+
+class Expected:
+    """What a replay must reproduce: losses, data order and last snapshot of a run."""
+
+    def __init__(
+        self, losses: dict[int, float | None], orders: list[tuple[int, bytes]], last: int, complete: bool
+    ) -> None:
+        self.losses, self.orders, self.last, self.complete = losses, orders, last, complete
+
+    def loss(self, step: int, loss: float | None) -> None:
+        """Refuse at the first loss that differs in a single bit."""
+        recorded = self.losses.get(step)
+        same = loss == recorded or (loss is not None and np.isnan(loss) and recorded is None)
+        if not same:
+            raise self.parted(step, f"the loss was {recorded!r} and is {loss!r}")
+
+    def order(self, number: int, step: int, samples: bytes) -> None:
+        """Refuse another order of the data."""
+        if number < len(self.orders) and self.orders[number] != (step, samples):
+            raise self.parted(step, "the data came in another order")
+
+    @staticmethod
+    def parted(step: int, what: str) -> ReplayError:
+        """The error of a replay that is not a replay."""
+        return ReplayError(
+            f"the rerun parted from the recording at step {step}: {what}",
+            why="something that the training depends on is not in config, seed or source: "
+            "another random stream, the time, another file, another machine or library version",
+            instead="backstory's own random streams only (backstory.randperm, nn.init, Generator), "
+            "and the machine and versions of the recording",
+        )
+
+
+def expected_of(run: Run, start: int = 0) -> Expected:
+    """What a rerun of ``run`` from step ``start`` on must reproduce."""
+    losses = dict(run._rows("SELECT step, loss FROM steps WHERE step > ?", start))
+    orders = run._rows("SELECT step, samples FROM orders WHERE step >= ? ORDER BY rowid", start)
+    return Expected(losses, orders, max(losses, default=start), run.meta["status"] == "finished")
+
+
+class Stop(Exception):
+    """Ends the replay of a training that was cut short, where its recording ends."""
+
+
+class Rerun(Attachment, Watched):
+    """The watch of a rerun: follows it, compares it with the recording if it has one, stores nothing."""
+
+    def __init__(
+        self, model: Module, optimizer: Optimizer, data: Any, generator: Generator | None, expected: Expected | None
+    ) -> None:
+        super().__init__(model, optimizer, data, generator)
+        self.expected = expected
+        self.metrics: dict[str, float] = {}
+        self.last_loss: float | None = None
+        self._orders = 0
+
+    def log(self, **metrics: float) -> None:
+        self.metrics.update({name: float(value) for name, value in metrics.items()})
+
+    def order(self, samples: Any) -> Any:
+        if self.expected is not None:
+            self.expected.order(self._orders, self.step, np.asarray(samples).astype(np.int64).tobytes())
+            self._orders += 1
+        return samples
+
+    def after_step(self) -> None:
+        self.last_loss = self.loss if self._losses else None
+        if self.expected is not None:
+            self.expected.loss(self.step, self.last_loss)
+            self.stepped()
+            if self.step == self.expected.last and not self.expected.complete:
+                raise Stop
+        else:
+            self.stepped()
+
+    def stepped(self) -> None:
+        """One update is done and, where there is a recording, equal to it."""
+
+
+def rerun(recipe: Mapping[str, Any], config: Mapping[str, Any], make: Callable[..., Rerun]) -> Rerun:
+    """Run the recorded function with ``config``; ``make`` builds what watches it."""
+    train = load_train(recipe)
+    made: list[Rerun] = []
+
+    def watch(model: Module, optimizer: Optimizer, *, data: Any, generator: Generator | None = None) -> Rerun:
+        made.append(make(model, optimizer, data, generator))
+        made[0].attach()
+        return made[0]
+
+    try:
+        with conditions({**recipe, "seed": int(config.get("seed", 0))}):
+            train(json.loads(json.dumps(config)), watch)
+    except Stop:
+        pass
+    finally:
+        for follower in made:
+            follower.detach()
+    if not made:
+        raise ReplayError(
+            f"rerunning {recipe['train']}",
+            why="the function returned without calling watch()",
+            instead="run = watch(model, optimizer, data=inputs) for every config",
+        )
+    expected = made[0].expected
+    if expected is not None and made[0].step != expected.last:
+        raise expected.parted(made[0].step, f"it ended there, and the recording at step {expected.last}")
+    return made[0]

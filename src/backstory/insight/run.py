@@ -1,0 +1,327 @@
+"""A run: what a recording holds, read back at any time, and what can be asked of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backstory.arrays import Generator
+from backstory.errors import ArgumentError, ReplayError, RunError
+from backstory.insight.certificate import Certificate
+from backstory.insight.lifetable import Event, LifeTable, life_table
+from backstory.insight.record import Recorder, powers_of_two
+from backstory.insight.sites import Site
+from backstory.insight.snapshot import Snapshot, read_snapshot
+from backstory.insight.store import Reader, Writer, transaction
+from backstory.insight.why import Why
+from backstory.nn import Module
+from backstory.optim import Optimizer
+
+__all__ = ["Recording", "Run", "Watched", "open_run", "start_recording", "unwatched", "watch"]
+
+
+class Run:
+    """A recorded training, finished or still being written. Get one from :func:`open_run`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reader = Reader(path)
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self._reader.rows(query, *values)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Versions, status, and for an experiment its function, config, seed and thread count."""
+        return self._reader.meta()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The experiment's config; empty for a bare ``watch``."""
+        return (self.meta.get("experiment") or {}).get("config", {})
+
+    @property
+    def sites(self) -> list[Site]:
+        """The sites, in the order in which they run."""
+        return [Site(*row) for row in self._rows("SELECT site, name, op, units FROM sites ORDER BY site")]
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The numbers of the recorded updates."""
+        return np.array([row[0] for row in self._rows("SELECT step FROM steps ORDER BY step")], np.int64)
+
+    @property
+    def losses(self) -> np.ndarray:
+        """The loss before each update; NaN where it was NaN, or where no backward pass was seen."""
+        rows = self._rows("SELECT loss FROM steps ORDER BY step")
+        return np.array([np.nan if loss is None else loss for (loss,) in rows])
+
+    def norms(self) -> dict[str, np.ndarray]:
+        """Per parameter an array (3, steps): the 2-norms of its gradient, of its change and of its weights."""
+        names = [name for (name,) in self._rows("SELECT name FROM parameters ORDER BY parameter")]
+        rows = self._rows("SELECT gradients, changes, weights FROM steps ORDER BY step")
+        table = np.array([[np.frombuffer(blob) for blob in row] for row in rows]).reshape(len(rows), 3, len(names))
+        return {name: table[:, :, i].T for i, name in enumerate(names)}
+
+    def gates(self, site: Site | str) -> tuple[np.ndarray, np.ndarray]:
+        """The steps, and per step and unit the share of the batch for which the gate was open."""
+        found = self._site(site)
+        rows = self._rows("SELECT step, samples, open FROM gates WHERE site = ? ORDER BY step", found.index)
+        shares = [np.frombuffer(blob, np.uint32) / max(samples, 1) for _, samples, blob in rows]
+        return np.array([row[0] for row in rows], np.int64), np.array(shares).reshape(len(rows), found.units)
+
+    def _site(self, site: Site | str) -> Site:
+        name = site if isinstance(site, str) else site.name
+        for known in self.sites:
+            if known.name == name:
+                return known
+        raise ArgumentError(
+            f"the site {name!r} of the run at {self.path}",
+            why=f"its sites are {', '.join(str(s) for s in self.sites)}",
+            instead="one of these names",
+        )
+
+    def metrics(self, name: str) -> list[tuple[int, float]]:
+        """What ``log(name=…)`` was told: pairs of step and value."""
+        return self._rows("SELECT step, value FROM metrics WHERE name = ? ORDER BY rowid", name)
+
+    @property
+    def result(self) -> dict[str, float]:
+        """The last value of every metric."""
+        return dict(self._rows("SELECT name, value FROM metrics ORDER BY rowid"))
+
+    def life_table(self) -> LifeTable:
+        """Births, deaths and revivals of every site, each exact or between two steps."""
+        names = {site.index: site.name for site in self.sites}
+        events = [
+            Event(names[site], unit, kind, step, after)
+            for step, after, site, unit, kind in self._rows(
+                "SELECT step, after, site, unit, kind FROM events ORDER BY rowid"
+            )
+        ]
+        scans = self._rows("SELECT step, site, states FROM scans ORDER BY step, site")
+        return life_table(self.sites, scans, events, bool(self.meta.get("audited")))
+
+    def certificates(self) -> list[Certificate]:
+        """The certificate of every death, in order; ``audit()`` computes them."""
+        rows = self._rows("SELECT body FROM certificates ORDER BY rowid")
+        return [Certificate(**json.loads(body)) for (body,) in rows]
+
+    def findings(self, code: str) -> list[tuple[int | None, str]]:
+        """What was noticed: pairs of step and text."""
+        return self._rows("SELECT step, body FROM findings WHERE code = ? ORDER BY rowid", code)
+
+    def whys(self) -> list[Why]:
+        """The answers that :meth:`keep` stored."""
+        return [Why(**json.loads(body)) for _, body in self.findings("why")]
+
+    def keep(self, *answers: Why) -> None:
+        """Store answers of :func:`backstory.why` with the run, in place of those kept before."""
+        insert = "INSERT INTO findings VALUES (NULL, 'why', ?)"
+        statements: list[tuple[str, tuple[Any, ...]]] = [("DELETE FROM findings WHERE code = 'why'", ())]
+        statements += [(insert, (json.dumps(answer.as_dict()),)) for answer in answers]
+        transaction(self.path, statements)
+
+    def snapshot(self, step: int | None = None) -> Snapshot:
+        """The last snapshot at or before ``step`` (by default the last one)."""
+        rows = self._rows("SELECT step, file FROM snapshots ORDER BY step")
+        fitting = [file for at, file in rows if step is None or at <= step]
+        if not fitting:
+            raise RunError(
+                f"a snapshot at or before step {step} of the run at {self.path}",
+                why=f"its snapshots are at steps {[at for at, _ in rows]}",
+                instead="one of these steps",
+            )
+        return read_snapshot(self.path / "snapshots" / fitting[-1])
+
+    def restore(self, model: Module, optimizer: Optimizer | None = None, step: int | None = None) -> int:
+        """Load parameters (and the optimizer's state) of a snapshot; returns its step."""
+        taken = self.snapshot(step)
+        if optimizer is None:
+            model.load_state_dict(taken.parameters())
+        else:
+            taken.restore(model, optimizer)
+        return taken.step
+
+    def audit(self) -> LifeTable:
+        """Replay the run and decide every birth, death and revival exactly, with certificates.
+
+        Raises :class:`backstory.errors.ReplayError` when the run cannot be replayed, or where the
+        replay parts from the recording.
+        """
+        from backstory.insight.audit import audit
+
+        audit(self)
+        return self.life_table()
+
+    def counterfactuals(self, changes: Iterable[Any], seeds: int = 20, jobs: int | None = None) -> Any:
+        """Rerun the training with each change over paired seeds; see :class:`backstory.Change`."""
+        from backstory.insight.counterfactual import rerun_all
+
+        return rerun_all(self, list(changes), seeds, jobs)
+
+    def outcomes(self) -> Any:
+        """What :meth:`counterfactuals` found and stored."""
+        from backstory.insight.counterfactual import stored_outcomes
+
+        return stored_outcomes(self)
+
+    def story(self) -> str:
+        """What happened, in at most 25 lines."""
+        from backstory.insight.story import story
+
+        return story(self)
+
+    def experiment(self) -> dict[str, Any]:
+        """How to rerun it, or an error that says why it cannot be."""
+        found = self.meta.get("experiment")
+        if found is None:
+            raise ReplayError(
+                f"rerunning the run at {self.path}",
+                why="it was recorded with a bare watch(): backstory saw the training and not how to start it",
+                instead="backstory.experiment(train, config, path) with an importable train(config, watch)",
+            )
+        return found
+
+    def __repr__(self) -> str:
+        return f"<run at {self.path}: {len(self.steps)} steps, {len(self.sites)} sites>"
+
+
+class Watched:
+    """What ``watch(…)`` gives a train function. This one, :func:`unwatched`, does nothing.
+
+    ``step`` is the number of updates behind it: 0, or the snapshot's when a rerun starts from one.
+    """
+
+    step = 0
+
+    def order(self, samples: Any) -> Any:
+        """Note that ``samples`` (indices) come next, in this order; returns them."""
+        return samples
+
+    def log(self, **metrics: float) -> None:
+        """Note numbers such as ``accuracy=0.9`` at the present step."""
+
+    def close(self) -> None:
+        """The training is over."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+
+def unwatched(model: Module, optimizer: Optimizer, *, data: Any, generator: Generator | None = None) -> Watched:
+    """A ``watch`` that records nothing: ``train(config, unwatched)`` is the bare training."""
+    return Watched()
+
+
+class Recording(Run, Watched):
+    """A run that is being written; also what the training talks to. Close it, or use ``with``."""
+
+    def __init__(self, recorder: Recorder, writer: Writer) -> None:
+        self.path = writer.path
+        self._recorder, self._writer = recorder, writer
+        self._open = True
+
+    @property
+    def _reader(self) -> Reader:
+        self._writer.flush()
+        return Reader(self.path)
+
+    @property
+    def step(self) -> int:  # type: ignore[override]
+        """The number of updates so far."""
+        return self._recorder.step
+
+    def order(self, samples: Any) -> Any:
+        if self._recorder.alive:
+            self._writer.put("orders", self.step, np.asarray(samples).astype(np.int64).tobytes())
+        return samples
+
+    def log(self, **metrics: float) -> None:
+        for name, value in metrics.items():
+            if self._recorder.alive:
+                self._writer.put("metrics", self.step, name, float(value))
+
+    def keep(self, *answers: Why) -> None:
+        self._writer.flush()
+        super().keep(*answers)
+
+    def take_snapshot(self) -> None:
+        """Store parameters, optimizer state and random streams as they are now."""
+        self._recorder.snapshot()
+
+    def scan(self) -> None:
+        """Decide every unit's state on the declared data, now."""
+        self._recorder.scan()
+
+    def close(self, status: str = "finished") -> None:
+        """Scan and snapshot a last time, and stop watching; a second call does nothing."""
+        if self._open:
+            self._open = False
+            if self._recorder.alive:
+                self._recorder.finish()
+                self._writer.meta("status", status)
+                self._writer.close()
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        self.close("finished" if kind is None else f"ended by {kind.__name__}")
+
+
+def start_recording(recorder: Recorder, path: Path, experiment: dict[str, Any] | None) -> Recording:
+    """Make the run's folder and let the recorder write to it."""
+    writer = Writer(path)
+    writer.meta("versions", _versions())
+    writer.meta("started", datetime.now(UTC).isoformat(timespec="seconds"))
+    writer.meta("status", "running")
+    writer.meta("samples", len(recorder.data))
+    writer.meta("optimizer", type(recorder.optimizer).__name__)
+    writer.meta("experiment", experiment)
+    recorder.start(writer)
+    return Recording(recorder, writer)
+
+
+def watch(
+    model: Module,
+    optimizer: Optimizer,
+    path: str | Path,
+    *,
+    data: Any,
+    generator: Generator | None = None,
+    scan_at: Any = powers_of_two,
+) -> Recording:
+    """Record a training from now on into a new folder ``path``; the loop itself stays as it is.
+
+    ``data`` are the inputs on which a unit counts as dead or alive, usually all training inputs, one
+    sample per row. They are scanned now, after the steps for which ``scan_at(step)`` is true (1, 2, 4,
+    8, … by default; ``lambda step: True`` makes every event exact) and at the end. ``generator`` is
+    the training's random stream, stored in snapshots. A run that was only watched cannot be rerun;
+    see :func:`backstory.experiment`.
+    """
+    recorder = Recorder(model, optimizer, data, generator, scan_at)
+    return start_recording(recorder, Path(path), None)
+
+
+def open_run(path: str | Path) -> Run:
+    """The run in the folder ``path``, finished or still being written."""
+    return Run(Path(path))
+
+
+def _versions() -> dict[str, str]:
+    import platform
+
+    import backstory
+
+    return {
+        "backstory": backstory.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }

@@ -1,0 +1,151 @@
+"""Scans: the state of every unit on the whole declared data, at the present parameters.
+
+A unit is *dead* when its activation's local derivative is 0 for every sample, *linear* when it is one
+and the same other number for every sample, and else it *bends*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backstory.arrays import namespace
+from backstory.autograd.modes import no_grad
+from backstory.errors import ArgumentError
+from backstory.graph import context
+from backstory.insight.sites import Observer, observing, site_name
+from backstory.nn import Module
+from backstory.ops import Op
+from backstory.tensor import Tensor, as_tensor
+
+__all__ = [
+    "BENDS",
+    "CHUNK",
+    "DEAD",
+    "LINEAR",
+    "SiteScan",
+    "checked_data",
+    "evaluation",
+    "local_derivative",
+    "scan",
+]
+
+BENDS, LINEAR, DEAD = 0, 1, 2
+CHUNK = 4096
+
+
+@dataclass
+class SiteScan:
+    """What a scan saw at one site: per unit the extremes of the local derivative, and the most open sample."""
+
+    name: str
+    op: str
+    low: np.ndarray
+    high: np.ndarray
+    peak: np.ndarray | None
+    sample: np.ndarray | None
+
+    @property
+    def states(self) -> np.ndarray:
+        """BENDS, LINEAR or DEAD for every unit."""
+        same = self.low == self.high
+        return np.where(same & (self.high == 0), DEAD, np.where(same, LINEAR, BENDS)).astype(np.uint8)
+
+
+def local_derivative(op: Op, args: Any, result: Tensor, params: Any) -> Any:
+    """The activation's local derivative at every entry, (rows, units); a gate may be boolean."""
+    x = args[0].array if isinstance(args[0], Tensor) else args[0]
+    partial = op.partials[0](namespace(result.array), result.array, x, **params)  # type: ignore[attr-defined]
+    return rows_of_units(partial)
+
+
+def rows_of_units(x: Any) -> Any:
+    """(…, units) as (rows, units)."""
+    return x if len(x.shape) == 2 else x.reshape((-1, x.shape[-1] if x.shape else 1))
+
+
+class _Scanner(Observer):
+    def __init__(self, model: Module, peaks: bool) -> None:
+        super().__init__(model)
+        self.sites: dict[str, SiteScan] = {}
+        self.peaks = peaks
+        self.offset = 0
+
+    def gate(self, key: Any, op: Op, args: Any, result: Tensor, params: Any) -> None:
+        derivative = local_derivative(op, args, result, params)
+        if derivative.dtype == bool:
+            low, high = np.logical_and.reduce(derivative, 0), np.logical_or.reduce(derivative, 0)
+        else:
+            low, high = np.minimum.reduce(derivative, 0), np.maximum.reduce(derivative, 0)
+        peak = sample = None
+        if self.peaks:
+            z = rows_of_units(args[0].array)
+            place = np.argmax(z, axis=0)
+            peak = z[place, np.arange(z.shape[1])]
+            sample = place * self.samples // len(z) + self.offset
+        self._merge(SiteScan(site_name(key), op.name, low, high, peak, sample))
+
+    def _merge(self, part: SiteScan) -> None:
+        whole = self.sites.setdefault(part.name, part)
+        if whole is part:
+            return
+        whole.low, whole.high = np.minimum(whole.low, part.low), np.maximum(whole.high, part.high)
+        if part.peak is not None:
+            larger = part.peak > whole.peak
+            whole.peak = np.where(larger, part.peak, whole.peak)
+            whole.sample = np.where(larger, part.sample, whole.sample)
+
+
+@contextmanager
+def evaluation(model: Module) -> Iterator[None]:
+    """The model in evaluation mode, recording no graph; every training flag is put back."""
+    flags = [(module, module.training) for module in model.modules()]
+    with no_grad(), np.errstate(all="ignore"):
+        try:
+            for module, training in flags:
+                if training:
+                    object.__setattr__(module, "training", False)
+            yield
+        finally:
+            for module, training in flags:
+                object.__setattr__(module, "training", training)
+
+
+def scan(model: Module, data: Tensor, peaks: bool = False) -> dict[str, SiteScan]:
+    """Every site of ``model`` on ``data``, in the order in which they run.
+
+    With ``peaks`` also each unit's largest pre-activation and the sample that has it.
+    """
+    scanner = _Scanner(model, peaks)
+    ctx = context()
+    with evaluation(model), observing(scanner):
+        assert ctx.observer is scanner
+        for start in range(0, len(data), CHUNK):
+            part = data if len(data) <= CHUNK else data[start : start + CHUNK]
+            scanner.restart()
+            scanner.offset, scanner.samples = start, len(part)
+            model(part)
+    return scanner.sites
+
+
+def checked_data(data: Any) -> Tensor:
+    """The declared data as a tensor, or an error that says what is wrong with it."""
+    x = as_tensor(data).detach()
+    if x.ndim == 0 or len(x) == 0:
+        raise ArgumentError(
+            f"watch(data=…) received shape {x.shape}",
+            why="a unit is dead or alive on samples; there are none",
+            instead="the training inputs, one sample per row",
+        )
+    if x.dtype.kind == "f" and not np.isfinite(x.array).all():
+        rows = np.flatnonzero(~np.isfinite(x.array.reshape(len(x), -1)).all(axis=1))
+        raise ArgumentError(
+            f"watch(data=…) received NaN or infinity in {len(rows)} of {len(x)} samples, first in sample {rows[0]}",
+            why="no activation of such a sample means anything",
+            instead="the data without these samples, or with the missing values filled in",
+        )
+    return x

@@ -1,0 +1,88 @@
+"""Sites: the places in a model where a gating activation runs, found where it runs.
+
+A site's name is the module path plus the call's index within it, ``encoder.2/relu#0``; a unit is one
+feature of its last axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from backstory.graph import context
+from backstory.nn import Module
+from backstory.ops import Op
+from backstory.tensor import Tensor
+
+__all__ = ["Observer", "Site", "observing"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site: its number in the run, its name, its operation and how many units it has."""
+
+    index: int
+    name: str
+    op: str
+    units: int
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Observer:
+    """Follows a model's forward pass and names the sites it meets; subclasses look at them."""
+
+    def __init__(self, model: Module) -> None:
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._stack: list[str] = [""]
+        self._calls: dict[tuple[str, str], int] = {}
+
+    def restart(self) -> None:
+        """A new forward pass of the whole model begins."""
+        del self._stack[1:]
+        self._calls.clear()
+
+    def enter(self, module: Module) -> None:
+        """A submodule is called."""
+        self._stack.append(self._paths.get(id(module), self._stack[-1]))
+
+    def leave(self, module: Module) -> None:
+        """A submodule has returned."""
+        self._stack.pop()
+
+    def ran(self, op: Op, args: Any, result: Tensor, params: Any) -> None:
+        """An operation ran; gates are handed on with the name of their site."""
+        if op.gates:
+            path = self._stack[-1]
+            key = (path, op.name)
+            call = self._calls.get(key, 0)
+            self._calls[key] = call + 1
+            self.gate((path, op.name, call), op, args, result, params)
+
+    def gate(self, key: tuple[str, str, int], op: Op, args: Any, result: Tensor, params: Any) -> None:
+        """A gating activation ran at the site that ``key`` names."""
+
+
+def site_name(key: tuple[str, str, int]) -> str:
+    """``("encoder.2", "relu", 0)`` gives ``encoder.2/relu#0``.
+
+    >>> site_name(("", "relu", 1))
+    'relu#1'
+    """
+    path, op, call = key
+    return f"{path}/{op}#{call}" if path else f"{op}#{call}"
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Let ``observer`` see what runs in this thread, instead of whoever did."""
+    ctx = context()
+    before = ctx.observer
+    ctx.observer = observer
+    try:
+        yield
+    finally:
+        ctx.observer = before

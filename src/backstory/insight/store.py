@@ -1,0 +1,246 @@
+"""The run store: one folder with ``run.db`` (SQLite in WAL mode) and ``snapshots/``.
+
+Writing happens in a thread of its own that commits once a second, so that training never waits for
+the disk and a killed process loses at most the last second. Any number of readers may look on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from backstory.errors import RunError
+
+__all__ = ["FORMAT", "Reader", "Writer", "database", "transaction"]
+
+FORMAT = 1
+APPLICATION_ID = 0x62737479  # "bsty"
+COMMIT_SECONDS = 0.8
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE sites (site INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, op TEXT NOT NULL, units INTEGER NOT NULL);
+CREATE TABLE parameters (parameter INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, shape TEXT NOT NULL);
+CREATE TABLE steps (step INTEGER PRIMARY KEY, loss REAL, backwards INTEGER NOT NULL,
+                    gradients BLOB NOT NULL, changes BLOB NOT NULL, weights BLOB NOT NULL);
+CREATE TABLE gates (step INTEGER, site INTEGER, samples INTEGER NOT NULL, open BLOB NOT NULL,
+                    PRIMARY KEY (step, site)) WITHOUT ROWID;
+CREATE TABLE scans (step INTEGER, site INTEGER, states BLOB NOT NULL, PRIMARY KEY (step, site)) WITHOUT ROWID;
+CREATE TABLE events (step INTEGER NOT NULL, after INTEGER NOT NULL, site INTEGER NOT NULL,
+                     unit INTEGER NOT NULL, kind TEXT NOT NULL);
+CREATE TABLE certificates (step INTEGER NOT NULL, site INTEGER NOT NULL, unit INTEGER NOT NULL, body TEXT NOT NULL);
+CREATE TABLE metrics (step INTEGER NOT NULL, name TEXT NOT NULL, value REAL);
+CREATE TABLE orders (step INTEGER NOT NULL, samples BLOB NOT NULL);
+CREATE TABLE snapshots (step INTEGER PRIMARY KEY, file TEXT NOT NULL);
+CREATE TABLE findings (step INTEGER, code TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE outcomes (position INTEGER PRIMARY KEY, change TEXT NOT NULL, seed INTEGER NOT NULL, body TEXT NOT NULL);
+"""
+
+
+def database(path: Path) -> Path:
+    """Where the database of the run at ``path`` lies."""
+    return path / "run.db"
+
+
+class Writer:
+    """The one writer of a run. Rows wait in memory until its thread commits them.
+
+    A failure to write (a full disk, say) is warned about once and ends the recording, not the
+    training. After a fork the child's writer does nothing. A writer that is forgotten, or alive when
+    the process ends, is closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        _claim(path)
+        self.path = path
+        self._worker = _Worker(path)
+        self.close = weakref.finalize(self, self._worker.close)
+        self.flush = self._worker.flush
+        self.add = self._worker.add
+
+    def put(self, table: str, *row: Any) -> None:
+        """Insert one row, replacing one with the same key."""
+        marks = ",".join("?" * len(row))
+        self.add(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)
+
+    def meta(self, key: str, value: Any) -> None:
+        """Set one entry of ``meta`` to anything that JSON can hold."""
+        self.put("meta", key, json.dumps(value))
+
+
+class _Worker:
+    """The thread that owns the connection, and the queue that feeds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pid = os.getpid()
+        self._rows: deque[tuple[str | Callable[..., None], tuple[Any, ...]]] = deque()
+        self._wake = threading.Event()
+        self._done = threading.Condition()
+        self._asked = self._served = 0
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="backstory-writer", daemon=True)
+        self._thread.start()
+
+    def add(self, statement: str | Callable[..., None], row: tuple[Any, ...]) -> None:
+        """Let ``statement`` (SQL, or a function) be executed with ``row``, in order, at the next commit."""
+        self._rows.append((statement, row))
+
+    def flush(self) -> None:
+        """Return once everything added so far is committed."""
+        if os.getpid() != self._pid or not self._thread.is_alive():
+            return
+        with self._done:
+            self._asked += 1
+            mine = self._asked
+            self._wake.set()
+            self._done.wait_for(lambda: self._served >= mine or not self._thread.is_alive(), timeout=60)
+
+    def close(self) -> None:
+        """Commit what is left and end the thread."""
+        if os.getpid() != self._pid or not self._thread.is_alive():
+            return
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            with closing(sqlite3.connect(database(self.path), isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.executescript(
+                    f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};"
+                    f"{SCHEMA} COMMIT;"
+                )
+                while self._round(connection):
+                    self._wake.wait(COMMIT_SECONDS)
+        except Exception as error:
+            warnings.warn(
+                f"backstory stopped recording to {self.path}: {error}. The training itself goes on.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        finally:
+            with self._done:
+                self._done.notify_all()
+
+    def _round(self, connection: sqlite3.Connection) -> bool:
+        """Commit what is waiting; False once the last row of a closing writer is in."""
+        self._wake.clear()
+        with self._done:
+            asked = self._asked
+        closing_now = self._closing
+        rows = [self._rows.popleft() for _ in range(len(self._rows))]
+        if rows:
+            connection.execute("BEGIN")
+            for statement, group in _runs(rows):
+                if isinstance(statement, str):
+                    connection.executemany(statement, group)
+                else:
+                    for row in group:
+                        statement(*row)
+            connection.execute("COMMIT")
+        with self._done:
+            self._served = asked
+            self._done.notify_all()
+        return not closing_now
+
+
+def _runs(rows: list[tuple[Any, tuple[Any, ...]]]) -> Iterator[tuple[Any, list[tuple[Any, ...]]]]:
+    """Neighbouring rows of one statement, together."""
+    start = 0
+    for i in range(1, len(rows) + 1):
+        if i == len(rows) or rows[i][0] != rows[start][0]:
+            yield rows[start][0], [row for _, row in rows[start:i]]
+            start = i
+
+
+def transaction(path: Path, statements: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+    """Change a finished run: all statements or none."""
+    with closing(sqlite3.connect(database(path), timeout=30, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement, row in statements:
+                connection.execute(statement, row)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def _claim(path: Path) -> None:
+    """Make the folder of a new run, or refuse without touching what is there."""
+    if database(path).exists() or (path.exists() and not path.is_dir()):
+        raise RunError(
+            f"a new run at {path}",
+            why="the path already holds a run" if path.is_dir() else "the path is a file",
+            instead="another path, or delete the old run first",
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "snapshots").mkdir(exist_ok=True)
+    try:
+        os.close(os.open(database(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError as error:
+        raise RunError(
+            f"a new run at {path}", why="another process has just started one there", instead="another path"
+        ) from error
+
+
+class Reader:
+    """Reads a run, also while it is being written. Refuses what is no run of this format."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        file = database(path)
+        if not file.is_file():
+            raise RunError(
+                f"a run at {path}",
+                why=f"there is no {file.name} in it",
+                instead="the folder given to watch()",
+            )
+        self._check(file)
+
+    def _check(self, file: Path) -> None:
+        try:
+            found = self.rows("PRAGMA application_id")[0][0]
+            version = self.rows("PRAGMA user_version")[0][0]
+            if found == APPLICATION_ID and version == FORMAT:
+                self.rows("SELECT count(*) FROM meta")
+        except sqlite3.DatabaseError as error:
+            raise RunError(
+                f"a run at {self.path}",
+                why=f"{file.name} is damaged or no SQLite database: {error}",
+                instead="a copy of the run, or the run recorded anew",
+            ) from error
+        if found != APPLICATION_ID:
+            raise RunError(
+                f"a run at {self.path}",
+                why=f"{file.name} was not written by backstory",
+                instead="the folder given to watch()",
+            )
+        if version != FORMAT:
+            raise RunError(
+                f"a run at {self.path} of format {version}",
+                why=f"this version of backstory reads format {FORMAT}",
+                instead="the version of backstory that recorded it",
+            )
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        uri = f"{database(self.path).resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def meta(self) -> dict[str, Any]:
+        """Every entry of ``meta``."""
+        return {key: json.loads(value) for key, value in self.rows("SELECT key, value FROM meta")}

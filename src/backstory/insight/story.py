@@ -1,0 +1,94 @@
+"""The story of a run in a screenful of text, and the verdict in a sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from backstory.insight.lifetable import BORN_DEAD, DIED, REVIVED, LifeTable
+from backstory.insight.run import Run
+
+__all__ = ["first_to_die", "story", "verdict"]
+
+MANY_DEAD = 0.1
+
+
+def verdict(run: Run, table: LifeTable) -> str:
+    """Whether the network stopped learning, from its losses, and the last metrics."""
+    metrics = ", ".join(f"{name} {value:.2f}" for name, value in run.result.items())
+    ending = f": {metrics}." if metrics else "."
+    broken = run.findings("non-finite-loss")
+    if broken:
+        return f"The loss of this network became {broken[0][1]} at step {broken[0][0]}{ending}"
+    if stopped(run.losses):
+        return f"This network stopped learning{ending}"
+    if table.dead > MANY_DEAD * table.units:
+        return f"This network learned, with a part of its units{ending}"
+    return f"This network learned{ending}"
+
+
+def stopped(losses: np.ndarray) -> bool:
+    """No progress in the last third of the steps, while most of the first loss is still there to lose.
+
+    Progress is a fall of the median loss by at least a tenth from the last third's first half to its
+    second; a loss below a tenth of the first one has converged, not stopped.
+    """
+    known = losses[np.isfinite(losses)]
+    if len(known) < 12:
+        return False
+    third = known[-(len(known) // 3) :]
+    early, late = np.median(third[: len(third) // 2]), np.median(third[len(third) // 2 :])
+    return bool(late > 0.9 * early and late > 0.1 * known[0])
+
+
+def first_to_die(run: Run, table: LifeTable):
+    """The certificate of the first death of a unit that is dead to this day; ``None`` without one."""
+    dead = {(life.site.name, unit) for life in table.sites for unit in life.dead}
+    last: dict[tuple[str, int], int] = {}
+    for event in table.events:
+        if event.kind == DIED:
+            last[event.site, event.unit] = event.step
+    final = [c for c in run.certificates() if (c.site, c.unit) in dead and last[c.site, c.unit] == c.step]
+    return final[0] if final else None
+
+
+def story(run: Run) -> str:
+    """The verdict, the dead, one death explained, the whys, and what would have saved it."""
+    table = run.life_table()
+    lines = [verdict(run, table), _counts(table)]
+    if table.linear:
+        lines.append(f"{table.linear} units are linear: they learn, and add no bend.")
+    if not table.audited and table.events:
+        lines.append("Some of these events lie between two scans; run.audit() makes every one exact.")
+    death = first_to_die(run, table)
+    if death is not None:
+        lines += [f"Unit {death.site}[{death.unit}] died at step {death.step} and stayed dead."]
+        lines += ["  " + line for line in death.lines()]
+    lines += _whys(run)
+    outcomes = run.outcomes()
+    if outcomes.all:
+        pairs = len(outcomes.of(outcomes.changes[0]))
+        lines.append(f"What would have saved it ({pairs} paired seeds, each from step 0; ✔ helps, ◐ in part, ✘ not):")
+        lines += ["  " + line for line in outcomes.lines()]
+    return "\n".join(lines)
+
+
+def _counts(table: LifeTable) -> str:
+    widths = " and ".join(str(life.width) for life in table.sites)
+    units = table.sites[0].site.units
+    of = f" of {units}" if len({life.site.units for life in table.sites}) == 1 else ""
+    return (
+        f"{table.dead} of {table.units} units are dead: {table.count(BORN_DEAD)} born dead, "
+        f"{table.count(DIED)} deaths, {table.count(REVIVED)} revivals.   effective width {widths}{of}"
+    )
+
+
+def _whys(run: Run) -> list[str]:
+    answers = run.whys()
+    if not answers:
+        return []
+    lines = ["Why did it not move?  gradient = Σ upstream × gate × input over the declared data:"]
+    for answer in answers:
+        first, *rest = answer.lines()
+        lines.append(f"  {first}")
+        lines += [f"    {line}" for line in rest[:2]]
+    return lines

@@ -1,0 +1,251 @@
+"""Why did this weight move, or not: its gradient as upstream × gate × input, and its update apart.
+
+For z = x Wᵀ + b followed by an activation, ∂L/∂W[i, j] = Σₙ upstream[n, i] · gate[n, i] · x[n, j].
+The gate is the activation's local derivative; a layer without activation behind it has gate 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from backstory.arrays import eager, namespace
+from backstory.autograd import cotangents
+from backstory.errors import ArgumentError, GraphError
+from backstory.graph import Node
+from backstory.insight.certificate import sgd_terms
+from backstory.optim import Optimizer
+from backstory.tensor import Tensor
+
+__all__ = ["Why", "why"]
+
+SENTENCES = {
+    "upstream zero": "the loss does not ask this unit for any change: upstream is 0 for every sample",
+    "gate closed": "the gate is closed for every sample",
+    "input zero": "its input is 0 for every sample",
+    "a zero in every sample": "in every sample one of the factors is 0",
+    "cancels": "the samples pull both ways and cancel exactly",
+    "moves": "the gradient is not 0",
+    "frozen": "it does not require a gradient",
+    "not in the graph": "the loss was not computed from it",
+}
+
+
+@dataclass(frozen=True)
+class Why:
+    """The answer: which factor is zero, in how many samples, and what the optimizer makes of it.
+
+    ``gradient`` is Σ upstream × gate × input over ``samples`` samples; ``example`` holds the factors of
+    the sample that contributes most. ``update`` holds the terms of the next step, where known.
+    """
+
+    parameter: str
+    index: tuple[int, ...]
+    verdict: str
+    gradient: float = 0.0
+    samples: int = 0
+    upstream_zero: int = 0
+    gate_closed: int = 0
+    input_zero: int = 0
+    at_zero: int = 0
+    example: dict[str, float] = field(default_factory=dict)
+    update: dict[str, float] | None = None
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @property
+    def name(self) -> str:
+        """Such as ``0.weight[37, 12]``."""
+        return f"{self.parameter}[{', '.join(map(str, self.index))}]"
+
+    @property
+    def formula(self) -> str:
+        """upstream × gate × input of the sample that contributes most, with its number."""
+        if not self.example:
+            return ""
+        e = self.example
+        factors = f"{_number(e['upstream'])} × {_number(e['gate'])} × {_number(e['input'])}"
+        return f"{factors} = {_number(e['product'])} (sample #{int(e['sample'])})"
+
+    def lines(self) -> list[str]:
+        """The answer in two or three short lines."""
+        counts = {
+            "upstream zero": self.upstream_zero,
+            "gate closed": self.gate_closed,
+            "input zero": self.input_zero,
+        }
+        shown = ", ".join(f"{name} in {n}" for name, n in counts.items())
+        lines = [f"{self.name}: {SENTENCES[self.verdict]}; gradient {_number(self.gradient)}"]
+        if self.samples:
+            lines.append(f"{self.formula}; of {self.samples} samples: {shown}")
+        if self.at_zero:
+            lines.append(f"pre-activation exactly 0 in {self.at_zero} samples, where the derivative is a choice")
+        if self.update is not None:
+            terms = ", ".join(f"{name} {_number(value)}" for name, value in self.update.items())
+            total = sum(self.update.values())
+            lines.append(f"next update {_number(total)} ({terms})")
+        return [*lines, self.note] if self.note else lines
+
+    def __str__(self) -> str:
+        first, *rest = self.lines()
+        return "\n".join([first, *("  " + line for line in rest)])
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
+
+
+def why(
+    loss: Tensor,
+    parameter: Tensor,
+    index: int | tuple[int, ...],
+    optimizer: Optimizer | None = None,
+    name: str | None = None,
+) -> Why:
+    """Why the gradient of ``loss`` with respect to ``parameter[index]`` is what it is.
+
+    Ask before ``backward()`` frees the graph. With ``optimizer`` the terms of its next update are
+    shown too: momentum or weight decay can move a weight whose gradient is 0.
+
+    >>> import backstory
+    >>> from backstory import nn
+    >>> layer = nn.Linear(1, 1)
+    >>> layer.load_state_dict({"weight": [[-1.0]], "bias": [0.0]})
+    >>> loss = backstory.relu(layer(backstory.tensor([[1.0]]))).sum()
+    >>> why(loss, layer.weight, (0, 0), name="w").verdict
+    'gate closed'
+    """
+    index = _checked_index(parameter, index)
+    label = name or parameter.name or "weight"
+    if not parameter.requires_grad:
+        return Why(label, index, "frozen")
+    walked = cotangents(loss)
+    uses = [
+        (node, argument)
+        for node in walked
+        for argument, edge in enumerate(node.edges)
+        if edge is parameter
+    ]
+    if not uses:
+        return _with_update(Why(label, index, "not in the graph"), optimizer, parameter)
+    parts = [_factors(node, argument, index, walked) for node, argument in uses]
+    upstream, gate, x = (np.concatenate([part[k] for part in parts]) for k in range(3))
+    zeros = sum(part[3] for part in parts)
+    return _with_update(_judge(label, index, upstream, gate, x, zeros), optimizer, parameter)
+
+
+def _checked_index(parameter: Tensor, index: int | tuple[int, ...]) -> tuple[int, ...]:
+    full = index if isinstance(index, tuple) else (index,)
+    shape = parameter.shape
+    if len(full) != len(shape) or any(not -n <= i < n for i, n in zip(full, shape, strict=True)):
+        raise ArgumentError(
+            f"why() about index {full} of a parameter of shape {shape}",
+            why="an answer is about one entry",
+            instead=f"one index per axis, each below {shape}",
+        )
+    return tuple(int(i) % n for i, n in zip(full, shape, strict=True))
+
+
+def _factors(
+    node: Node, argument: int, index: tuple[int, ...], walked: Mapping[Node, Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Per sample: upstream, gate and input of one use of the parameter; and how often z is exactly 0."""
+    if node.op.name != "linear":
+        raise GraphError(
+            f"why() about a parameter of {node!r}",
+            why="the factors upstream × gate × input are known for the weights and biases of linear layers",
+            instead="a parameter of nn.Linear",
+        )
+    unit = index[0]
+    gate_node = _activation(node, walked)
+    if gate_node is None:
+        upstream = _column(walked[node], unit)
+        gate = np.ones_like(upstream)
+    else:
+        op = gate_node.op
+        upstream = _column(walked[gate_node], unit)
+        xp = namespace(upstream)
+        partial = op.partials[0](xp, gate_node.ans, *gate_node.inputs, **gate_node.params)  # type: ignore[attr-defined]
+        gate = _column(partial, unit).astype(upstream.dtype)
+    if argument == 2:
+        return upstream, gate, np.ones_like(upstream), 0
+    x = _column(node.inputs[0], index[1])
+    return upstream, gate, x, 0 if gate_node is None else _exactly_zero(node, unit)
+
+
+def _activation(node: Node, walked: Mapping[Node, Any]) -> Node | None:
+    """The elementwise activation that alone takes the layer's output, if there is one."""
+    consumers = [other for other in walked if any(edge is node for edge in other.edges)]
+    if len(consumers) == 1 and consumers[0].op.arguments == 1 and hasattr(consumers[0].op, "partials"):
+        return consumers[0]
+    return None
+
+
+def _exactly_zero(node: Node, unit: int) -> int:
+    """For how many samples the unit's pre-activation is exactly 0."""
+    x, weight = node.inputs[0], node.edges[1]
+    bias = node.edges[2] if len(node.edges) > 2 else None
+    z = x.reshape(-1, x.shape[-1]) @ weight.array[unit]
+    if isinstance(bias, Tensor):
+        z = z + bias.array[unit]
+    return int((z == 0).sum())
+
+
+def _column(x: np.ndarray, feature: int) -> np.ndarray:
+    return x.reshape(-1, x.shape[-1])[:, feature]
+
+
+def _judge(
+    label: str,
+    index: tuple[int, ...],
+    upstream: np.ndarray,
+    gate: np.ndarray,
+    x: np.ndarray,
+    at_zero: int,
+) -> Why:
+    """The verdict: the first factor that is 0 for every sample, if there is one."""
+    product = np.where(gate == 0, 0.0, upstream * gate) * x
+    gradient = float(product.sum())
+    verdict = "moves"
+    if not np.any(product):
+        first = {"upstream zero": upstream, "gate closed": gate, "input zero": x}
+        verdict = next(
+            (name for name, factor in first.items() if not np.any(factor)), "a zero in every sample"
+        )
+    elif gradient == 0:
+        verdict = "cancels"
+    most = int(np.argmax(np.abs(product))) if np.any(product) else int(np.argmax(np.abs(upstream)))
+    example = {
+        "sample": most,
+        "upstream": float(upstream[most]),
+        "gate": float(gate[most]),
+        "input": float(x[most]),
+        "product": float(product[most]),
+    }
+    zeros = [int((factor == 0).sum()) for factor in (upstream, gate, x)]
+    return Why(label, index, verdict, gradient, len(product), *zeros, at_zero, example)
+
+
+def _with_update(answer: Why, optimizer: Optimizer | None, parameter: Tensor) -> Why:
+    """The answer with the terms of the next update of the entry, if an optimizer is given."""
+    if optimizer is None:
+        return answer
+    for group in optimizer.param_groups:
+        if any(p is parameter for p in group["params"]):
+            state = {
+                key: value[answer.index] if isinstance(value, np.ndarray) else value
+                for key, value in optimizer.state[parameter].items()
+            }
+            value, gradient = parameter.array[answer.index], np.float64(answer.gradient)
+            terms = sgd_terms(value, gradient, state, group)
+            if terms is None:
+                change, _ = optimizer.update(eager, value, gradient, state, group)
+                terms = {type(optimizer).__name__: change}
+            return replace(answer, update={name: float(term) for name, term in terms.items()})
+    return replace(answer, note="the optimizer does not hold it, so nothing moves it")
