@@ -7,10 +7,20 @@ from typing import Any
 import numpy as np
 
 from backstory.arrays import eager
-from backstory.arrays.extras import scatter, select
+from backstory.arrays.extras import one_hot, pick, scatter, select
 from backstory.arrays.random import Generator, default_generator, manual_seed
 
-__all__ = ["Generator", "default_generator", "eager", "manual_seed", "namespace", "scatter", "select"]
+__all__ = [
+    "Generator",
+    "default_generator",
+    "eager",
+    "manual_seed",
+    "namespace",
+    "one_hot",
+    "pick",
+    "scatter",
+    "select",
+]
 
 
 def namespace(array: Any) -> Any:

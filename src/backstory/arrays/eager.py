@@ -6,6 +6,7 @@ array takes to compute, the ufunc or the method behind it stands here instead.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,11 @@ from numpy import (
     arange,
     argmax,
     asarray,
-    astype,
-    bool,
     broadcast_to,
     exp,
     full_like,
     log,
     logical_not,
-    matmul,
     maximum,
     ones_like,
     sqrt,
@@ -54,17 +52,41 @@ __all__ = [
     "zeros_like",
 ]
 
-_add, _maximum = np.add.reduce, np.maximum.reduce
+bool = np.dtype("bool")  # a dtype is compared with another faster than with a scalar type
+
+_add, _maximum, _matmul = np.add.reduce, np.maximum.reduce, np.matmul
+_FLOATS = (np.dtype("float32"), np.dtype("float64"))
+
+
+@lru_cache(maxsize=64)
+def _ones(count: int, dtype: Any) -> Any:
+    """A vector of ones that is never written to."""
+    ones = np.ones(count, dtype)
+    ones.flags.writeable = False
+    return ones
 
 
 def sum(x: Any, axis: Any = None, keepdims: Any = False) -> Any:
     """Σ x over ``axis``."""
+    if axis == 0 and not keepdims and x.ndim == 2 and x.dtype in _FLOATS:
+        # BLAS adds rows as NumPy does, one after the other, in a third of the time.
+        return _ones(len(x), x.dtype).dot(x)
     return _add(x, axis, None, None, keepdims)
+
+
+def matmul(x: Any, y: Any) -> Any:
+    """The product of the last two axes."""
+    return x.dot(y) if x.ndim == 2 and y.ndim == 2 else _matmul(x, y)
 
 
 def max(x: Any, axis: Any = None, keepdims: Any = False) -> Any:
     """The largest entry over ``axis``."""
     return _maximum(x, axis, None, None, keepdims)
+
+
+def astype(x: Any, dtype: Any) -> Any:
+    """A copy with its entries converted to ``dtype``."""
+    return x.astype(dtype)
 
 
 def reshape(x: Any, shape: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from backstory.arrays import eager
 
-__all__ = ["scatter", "select"]
+__all__ = ["one_hot", "pick", "scatter", "select"]
 
 
 def scatter(xp: Any, values: Any, index: Any, shape: tuple[int, ...]) -> Any:
@@ -40,10 +40,28 @@ def select(xp: Any, gate: Any, x: Any) -> Any:
     >>> select(eager, np.array([True, False]), np.array([2.0, np.inf]))
     array([2., 0.])
     """
-    if xp is eager and x.dtype in _BITS:
-        # The bits of x times 0 or 1: exact for every value, and thrice as fast as np.where.
-        return (x.view(_BITS[x.dtype]) * gate).view(x.dtype)
-    return xp.where(gate, x, 0)
+    bits = _BITS.get(x.dtype) if xp is eager else None
+    if bits is None:
+        return xp.where(gate, x, 0)
+    # The bits of x times 0 or 1: exact for every value, and thrice as fast as np.where.
+    return (x.view(bits) * gate.astype(bits)).view(x.dtype)
+
+
+def one_hot(xp: Any, labels: Any, count: int) -> Any:
+    """True at each row's label: (N, count) from labels (N,)."""
+    return xp.arange(count) == xp.reshape(labels, (-1, 1))
+
+
+def pick(xp: Any, x: Any, labels: Any) -> Any:
+    """The entry of each row of ``x`` (N, C) at its label: (N,).
+
+    >>> import numpy as np
+    >>> pick(eager, np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1, 0]))
+    array([2., 3.])
+    """
+    if xp is eager:
+        return x[np.arange(len(labels)), labels]
+    return xp.sum(xp.where(one_hot(xp, labels, x.shape[-1]), x, 0), axis=-1)
 
 
 _BITS = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}

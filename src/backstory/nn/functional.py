@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from backstory.arrays import eager
 from backstory.errors import ArgumentError, DtypeError, LabelError, ShapeError
 from backstory.functions import leaky_relu, log_softmax, relu, sigmoid, tanh
 from backstory.ops import TABLE
@@ -34,6 +35,9 @@ def _checked_reduction(name: str, reduction: str) -> str:
     return reduction
 
 
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+
+
 def cross_entropy(logits: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     """ln Σⱼ exp(xₙⱼ) − xₙ,ᵧ for logits (N, C) and labels (N,) of integers in [0, C).
 
@@ -44,28 +48,27 @@ def cross_entropy(logits: Tensor, target: Any, reduction: str = "mean") -> Tenso
     tensor(0.6931)
     """
     logits, target = as_tensor(logits), as_tensor(target)
-    if logits.ndim != 2 or target.ndim != 1 or logits.shape[0] != target.shape[0]:
+    shape, labels = logits.shape, target.array
+    if len(shape) != 2 or labels.shape != shape[:1]:
         raise ShapeError(
-            f"cross_entropy received logits {logits.shape} and labels {target.shape}",
+            f"cross_entropy received logits {shape} and labels {target.shape}",
             why="each sample has one row of logits and one label",
             instead="logits of shape (N, C) and labels of shape (N,)",
         )
-    if target.dtype.kind not in "iu" or logits.dtype.kind != "f":
+    if labels.dtype.kind not in "iu" or logits.dtype.kind != "f":
         raise DtypeError(
             f"cross_entropy received logits of {logits.dtype} and labels of {target.dtype}",
             why="logits are floats and labels are the integers that number the classes",
             instead="labels.to(backstory.int64)",
         )
-    if target.level == 0 and target.array.size:
-        labels = target.array
-        # Seen as unsigned a negative label is huge, so one maximum finds both kinds.
-        if np.maximum.reduce(labels.view(f"u{labels.itemsize}")) >= logits.shape[1]:
-            place = int(np.argmax((labels < 0) | (labels >= logits.shape[1])))
-            raise LabelError(
-                f"cross_entropy received the label {labels[place]} (sample {place})",
-                why=f"there are {logits.shape[1]} classes, numbered 0 to {logits.shape[1] - 1}",
-                instead="labels that start at 0, and a last layer with one output per class",
-            )
+    # Seen as unsigned a negative label is huge, so one maximum finds both kinds.
+    if target.level == 0 and shape[0] and eager.max(labels.view(_UNSIGNED[labels.itemsize])) >= shape[1]:
+        place = int(np.argmax((labels < 0) | (labels >= shape[1])))
+        raise LabelError(
+            f"cross_entropy received the label {labels[place]} (sample {place})",
+            why=f"there are {shape[1]} classes, numbered 0 to {shape[1] - 1}",
+            instead="labels that start at 0, and a last layer with one output per class",
+        )
     return apply(
         TABLE["cross_entropy"], logits, target, reduction=_checked_reduction("cross_entropy", reduction)
     )
