@@ -119,6 +119,7 @@ pow_ = Elementwise(
     keeps=BOTH,
     keeps_ans=True,
     dtypes="promote",
+    fits="shapes that broadcast, and a float base for a negative exponent: x.float() ** -1",
 )
 
 exp = Elementwise(

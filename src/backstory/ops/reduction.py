@@ -86,7 +86,7 @@ mean = Linear(
 
 def _max_share(xp: Any, ans: Any, x: Any, axis: Any, first: bool) -> Any:
     """How much of the maximum's gradient each entry takes: ties share evenly, or the first takes all."""
-    if first:
+    if first and x.shape:
         places = xp.reshape(xp.arange(x.shape[axis]), _along(x, axis))
         chosen = xp.argmax(x, axis=axis, keepdims=True)
         return xp.astype(places == chosen, x.dtype)

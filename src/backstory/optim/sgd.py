@@ -74,8 +74,9 @@ class SGD(Optimizer):
         if group["weight_decay"] != 0:
             g = g + group["weight_decay"] * p
         if momentum == 0:
-            return g * -lr, {"step": step + 1}
-        if step == 0:
+            return g * -lr, {**state, "step": step + 1}
+        # Momentum that is switched on later starts as at the first step.
+        if step == 0 or "momentum_buffer" not in state:
             velocity = g + xp.zeros_like(g)
         else:
             damped = g if group["dampening"] == 0 else g * (1 - group["dampening"])
