@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -37,13 +37,19 @@ class Methods:
 
     __slots__ = ()
 
-    # Tensor brings these.
-    shape: tuple[int, ...]
-    ndim: int
-    dtype: np.dtype
-    to: Callable[[Any], Tensor]
-    _run: ClassVar[Callable[..., Any]]
-    _lift: ClassVar[Callable[[Any], Any]]
+    # Tensor fills these in: run an operation, make a value a tensor.
+    _run: ClassVar[Any]
+    _lift: ClassVar[Any]
+
+    if TYPE_CHECKING:
+
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+        @property
+        def ndim(self) -> int: ...
+        @property
+        def dtype(self) -> np.dtype: ...
+        def to(self, dtype: Any) -> Tensor: ...
 
     def matmul(self, other: Any) -> Tensor:
         """Matrix product with PyTorch's rules: vectors are rows on the left, columns on the right."""

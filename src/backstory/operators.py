@@ -24,9 +24,10 @@ class Operators:
     __slots__ = ()
 
     # Tensor fills these in: run an operation, run one by name on two values, make a value a tensor.
-    _run: ClassVar[Callable[..., Any]]
-    _binary: ClassVar[Callable[[str, Any, Any], Any]]
-    _lift: ClassVar[Callable[[Any], Any]]
+    _run: ClassVar[Any]
+    _binary: ClassVar[Any]
+    _lift: ClassVar[Any]
+    matmul: Callable[[Any], Tensor]
 
     def __add__(self, other: Any) -> Tensor:
         return self._binary("add", self, other)
@@ -136,7 +137,7 @@ class InPlace:
         in_place(self, "x[...] = ", lambda x: x.__setitem__(raw_index(index), raw(value)))
 
 
-def in_place(x: Tensor, name: str, change: Any) -> Tensor:
+def in_place(x: Any, name: str, change: Any) -> Any:
     """Run ``change`` on the memory of ``x`` and count it, or refuse before anything changes."""
     if x._requires_grad and context().levels[x.level].grad_enabled:
         raise GraphError(

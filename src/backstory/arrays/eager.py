@@ -54,7 +54,9 @@ __all__ = [
 
 bool = np.dtype("bool")  # a dtype is compared with another faster than with a scalar type
 
-_add, _maximum, _matmul = np.add.reduce, np.maximum.reduce, np.matmul
+_add: Any = np.add.reduce
+_maximum: Any = np.maximum.reduce
+_matmul = np.matmul
 _FLOATS = (np.dtype("float32"), np.dtype("float64"))
 
 
