@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextvars
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Context:
     """One thread's modes: its levels, who observes, and relu's derivative at exactly 0.
 
     Rules on arrays run in ``quiet``: infinity and NaN are values, and no reason for a NumPy warning.
+    What may come back to an operation from inside runs in a copy, since a context is entered once.
     """
 
     __slots__ = ("ambient", "backward_listeners", "levels", "observer", "quiet", "relu_at_zero")
@@ -91,6 +92,13 @@ class Node:
         "shape",
         "versions",
     )
+
+    ans: Any
+    residuals: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    # (counter, version when recorded, which input; -1 for the output) of every value that was kept
+    versions: Sequence[tuple[list[int], int, int]]
 
     def __init__(
         self, op: Op, params: Mapping[str, Any], edges: list[Any], inputs: list[Any], level: int

@@ -7,6 +7,7 @@ ends there.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,10 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
     """
     ctx = context()
     depth = ctx.ambient
-    for a in args:
-        if isinstance(a, Tensor) and a.level > depth:
-            depth = a.level
+    if len(ctx.levels) > 1:  # else there is but level 0
+        for a in args:
+            if isinstance(a, Tensor) and a.level > depth:
+                depth = a.level
     tracked = op.differentiable and ctx.levels[depth].grad_enabled
     arrays: list[Any] = []
     needing: list[int] = []
@@ -86,7 +88,9 @@ def _record(
     count = len(args)
     edges: list[Any] = [None] * count
     inputs: list[Any] = [None] * count
-    keeps = op.keeps if op.keeps.__class__ is tuple else op.keeps(params)  # type: ignore[operator]
+    keeps: Any = op.keeps
+    if keeps.__class__ is not tuple:
+        keeps = keeps(params)
     versions = []
     for i in needing:
         argument = args[i]
@@ -110,11 +114,20 @@ def _record(
     result._requires_grad = True
 
 
+@cache
 def _tensor_namespace() -> Any:
     # Upwards: the namespace of tensors is made of tensors (the Array API's __array_namespace__).
     from backstory import array_api
 
     return array_api
+
+
+@cache
+def _backward() -> Any:
+    # Upwards: x.backward() is the method form of autograd.backward(x).
+    from backstory.autograd.backward import backward
+
+    return backward
 
 
 def _wrap(array: Any, level: int) -> Tensor:
@@ -344,10 +357,7 @@ class Tensor(Methods, Operators, InPlace):
         ``gradient`` is the upstream gradient, of this tensor's shape; a scalar needs none. The graph
         is freed unless ``retain_graph``. With ``create_graph`` the gradients have a history too.
         """
-        # Upwards: x.backward() is the method form of autograd.backward(x).
-        from backstory.autograd.backward import backward
-
-        backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+        _backward()(self, gradient, retain_graph, create_graph)
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         return _tensor_namespace()

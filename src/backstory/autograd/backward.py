@@ -40,9 +40,7 @@ def backward(
     upstream = _upstream(roots, grad_tensors)
     for listener in tuple(context().backward_listeners):
         listener(roots)
-    leaves = _walk(
-        roots, upstream, bool(create_graph if retain_graph is None else retain_graph), create_graph
-    )
+    leaves = _walk(roots, upstream, create_graph if retain_graph is None else retain_graph, create_graph)
     for leaf, (part, fresh) in leaves.items():
         _accumulate(leaf, part, fresh)
 
@@ -140,13 +138,15 @@ def _one_upstream(root: Tensor, g: Any) -> Tensor:
             instead="a float loss",
         )
     if g is None:
-        if root.numel() != 1:
+        if root.shape and root.numel() != 1:
             raise ShapeError(
                 f"backward() without a gradient on a tensor of shape {root.shape}",
                 why="the gradient of several numbers at once is not defined",
                 instead="y.sum().backward(), or y.backward(gradient) with a gradient of that shape",
             )
-        return _wrap(np.ones(root.shape, root.dtype), 0)
+        one = np.empty(root.shape, root.dtype)
+        one.fill(1)
+        return _wrap(one, 0)
     g = as_tensor(g)
     if g.shape != root.shape:
         raise ShapeError(
@@ -157,7 +157,12 @@ def _one_upstream(root: Tensor, g: Any) -> Tensor:
     return g.to(root.dtype)
 
 
-def _walk(
+def _walk(*args: Any) -> dict[Tensor, tuple[Any, bool]]:
+    """:func:`_walk_aloud` without NumPy's warnings."""
+    return context().quiet.copy().run(_walk_aloud, *args)
+
+
+def _walk_aloud(
     roots: list[Tensor],
     upstream: list[Tensor],
     retain: bool,
@@ -168,31 +173,31 @@ def _walk(
     pending: dict[Node, Any] = {}
     leaves: dict[Tensor, tuple[Any, bool]] = {}
     heap: list[tuple[int, Node]] = []
+    value: Any = None
     for root, g in zip(roots, upstream, strict=True):
         value = g if create_graph or g.level < root.level else g.array
         _arrive(root if root.grad_fn is None else root.grad_fn, value, False, pending, leaves, heap)
     xp = namespace(value)  # every cotangent of a walk lives in one namespace
-    with np.errstate(all="ignore"):
-        while heap:
-            node = heapq.heappop(heap)[1]
-            g = pending.pop(node)
-            if visit is not None:
-                visit(node, g)
-            ans, inputs, residuals = _values(node, create_graph)
-            op, params = node.op, node.params
-            for i, edge in enumerate(node.edges):
-                if edge is None:
-                    continue
-                shape = edge.shape
-                part = op.vjp(xp, i, g, ans, inputs, shape, params, residuals)
-                fresh = op.fresh
-                if part.shape != shape:
-                    part, fresh = unbroadcast(xp, part, shape), False
-                if part.dtype is not edge.dtype:
-                    part = xp.astype(part, edge.dtype)
-                _arrive(edge, part, fresh, pending, leaves, heap)
-            if not retain:
-                node.free()
+    while heap:
+        node = heapq.heappop(heap)[1]
+        g = pending.pop(node)
+        if visit is not None:
+            visit(node, g)
+        ans, inputs, residuals = _values(node, create_graph)
+        op, params = node.op, node.params
+        for i, edge in enumerate(node.edges):
+            if edge is None:
+                continue
+            shape = edge.shape
+            part = op.vjp(xp, i, g, ans, inputs, shape, params, residuals)
+            fresh = op.fresh
+            if part.shape != shape:
+                part, fresh = unbroadcast(xp, part, shape), False
+            if part.dtype is not edge.dtype:
+                part = xp.astype(part, edge.dtype)
+            _arrive(edge, part, fresh, pending, leaves, heap)
+        if not retain:
+            node.free()
     return leaves
 
 

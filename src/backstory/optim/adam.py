@@ -49,8 +49,9 @@ class Adam(Optimizer):
         beta1, beta2 = group["betas"]
         if group["weight_decay"] != 0:
             g = g + group["weight_decay"] * p
-        m = state["exp_avg"] * beta1 + g * (1 - beta1)
-        v = state["exp_avg_sq"] * beta2 + g * g * (1 - beta2)
+        m, v = state["exp_avg"], state["exp_avg_sq"]
+        m = m + (g - m) * (1 - beta1)
+        v = v * beta2 + g * g * (1 - beta2)
         # η·m̂/(√v̂ + ε) with both corrections gathered into numbers: (η·c/(1 − β₁ᵗ))·m/(√v + ε·c).
         correction = math.sqrt(1 - beta2**step)
         rate = -group["lr"] * correction / (1 - beta1**step)

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from backstory.arrays import eager
 from backstory.errors import ArgumentError, GraphError
+from backstory.graph import context
 from backstory.nn.module import clear_grad
 from backstory.tensor import Tensor
 
@@ -109,22 +111,25 @@ class Optimizer(ABC):
         """Move every parameter that has a gradient, once."""
         for hook in tuple(self._before):
             hook(self)
-        seen = self.changes
         for group in self.param_groups:
             self.check(group)
-        with np.errstate(all="ignore"):
-            for group in self.param_groups:
-                for p in group["params"]:
-                    if p.grad is None:
-                        continue
-                    change, state = self.update(np, p.array, p.grad.array, self.state[p], group)
-                    self.state[p] = state
-                    p.array += change
-                    p._counter[0] += 1
-                    if seen is not None:
-                        seen[p] = change
+        quiet = context().quiet.copy()
+        for group in self.param_groups:
+            quiet.run(self._move, group)
         for hook in tuple(self._after):
             hook(self)
+
+    def _move(self, group: Mapping[str, Any]) -> None:
+        """Move the parameters of one group."""
+        states, update, seen = self.state, self.update, self.changes
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            change, states[p] = update(eager, p.array, p.grad.array, states[p], group)
+            p.array += change
+            p._counter[0] += 1
+            if seen is not None:
+                seen[p] = change
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters."""
