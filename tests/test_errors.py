@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 import backstory
 from backstory import errors, nn, optim
-from backstory.autograd import backward, grad
+from backstory.autograd import backward, grad, new_level
 from backstory.nn import functional, init
+from backstory.tensor import _wrap
 
 f32 = backstory.ones(2, 3)
 logits = backstory.zeros(2, 3)
@@ -19,6 +21,11 @@ leaf = backstory.ones(2, requires_grad=True)
 
 def recorded() -> backstory.Tensor:
     return leaf * 2.0
+
+
+def escaped() -> backstory.Tensor:
+    with new_level() as level:
+        return _wrap(backstory.ones(2), level.depth)
 
 
 def freed() -> backstory.Tensor:
@@ -197,6 +204,21 @@ CASES = {
         "forgotten axis",
         "reshape(2, 3)",
     ),
+    "mse of integers": (
+        lambda: functional.mse_loss(backstory.tensor([1]), [2]),
+        errors.DtypeError,
+        "int64 and targets of int64",
+        "not an integer",
+        "float32",
+    ),
+    "copy of a result": (
+        lambda: copy.deepcopy(recorded()),
+        errors.GraphError,
+        "MulBackward0",
+        "only leaves",
+        "detach()",
+    ),
+    "escaped": (lambda: escaped() + 1, errors.GraphError, "level 1", "outlive", "returns"),
     "gain": (lambda: init.calculate_gain("swish"), errors.ArgumentError, "'swish'", "no gain", "'relu'"),
     "fan of a vector": (lambda: init.kaiming_normal_(leaf), errors.ShapeError, "(2,)", "two axes", "zeros_"),
     "fan mode": (

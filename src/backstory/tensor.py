@@ -34,6 +34,8 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
         for a in args:
             if isinstance(a, Tensor) and a.level > depth:
                 depth = a.level
+        if depth >= len(ctx.levels):
+            raise _escaped(op, depth)
     tracked = op.differentiable and ctx.levels[depth].grad_enabled
     arrays: list[Any] = []
     needing: list[int] = []
@@ -45,6 +47,8 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
                 if a._requires_grad and tracked:
                     needing.append(i)
                 a = a.array
+            elif a.level > depth:
+                raise _escaped(op, a.level)
             if dtype is None:
                 dtype = a.dtype
             elif a.dtype is not dtype:
@@ -112,6 +116,14 @@ def _record(
     node.dtype = result.array.dtype
     result.grad_fn = node
     result._requires_grad = True
+
+
+def _escaped(op: Op, level: int) -> GraphError:
+    return GraphError(
+        f"{op.name} received a tensor of level {level}, which has ended",
+        why="a tensor of a transform holds values of that transform, and nothing of it may outlive it",
+        instead="the result that the transform returns",
+    )
 
 
 @cache
@@ -189,6 +201,15 @@ def _binary(name: str, x: Any, y: Any) -> Any:
             return NotImplemented
         y = as_tensor(y)
     return apply(TABLE[name], x, y)
+
+
+def _restored(kind: type[Tensor], array: Any, requires_grad: bool, grad: Any, name: str | None) -> Tensor:
+    """The leaf that :meth:`Tensor.__reduce__` took apart."""
+    result = _wrap(array, 0)
+    if kind is not Tensor:
+        result = kind(result)
+    result._requires_grad, result.grad, result.name = requires_grad, grad, name
+    return result
 
 
 class Tensor(Methods, Operators, InPlace):
@@ -358,6 +379,15 @@ class Tensor(Methods, Operators, InPlace):
         is freed unless ``retain_graph``. With ``create_graph`` the gradients have a history too.
         """
         _backward()(self, gradient, retain_graph, create_graph)
+
+    def __reduce__(self) -> Any:
+        if self.grad_fn is not None:
+            raise GraphError(
+                f"a copy (or a pickle) of the result of {self.grad_fn!r} with all of its history",
+                why="only leaves stand for themselves; a graph belongs to one computation",
+                instead="x.detach(), or x.clone() to stay in the graph",
+            )
+        return _restored, (type(self), self.array, self._requires_grad, self.grad, self.name)
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
         return _tensor_namespace()

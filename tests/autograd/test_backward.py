@@ -358,6 +358,16 @@ def test_gradient_penalty_equals_pytorch(rng):
         close(a.detach().numpy(), b.numpy(), rtol=1e-11)
 
 
+def test_create_graph_records_the_gradient_under_no_grad_as_in_pytorch():
+    x = scalar(2.0)
+    y = x**3
+    with backstory.no_grad():
+        (first,) = grad(y, x, create_graph=True)
+        assert not backstory.is_grad_enabled()
+    (second,) = grad(first, x)
+    assert second.item() == 12.0
+
+
 # Versions
 
 

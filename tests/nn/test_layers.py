@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +103,25 @@ def test_state_dict_shares_memory_and_load_copies():
     np.testing.assert_array_equal(other.weight.detach().numpy(), net.weight.detach().numpy())
     assert np.shares_memory(state["weight"].numpy(), net.weight.detach().numpy())
     assert not np.shares_memory(other.weight.detach().numpy(), net.weight.detach().numpy())
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copied_network_has_memory_of_its_own_and_still_trains(again):
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    net(backstory.ones(4, 2)).sum().backward()
+    twin = again(net)
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        assert type(q) is nn.Parameter
+        assert q.requires_grad
+        np.testing.assert_array_equal(q.detach().numpy(), p.detach().numpy())
+        np.testing.assert_array_equal(q.grad.numpy(), p.grad.numpy())
+        assert not np.shares_memory(q.detach().numpy(), p.detach().numpy())
+    optimizer = backstory.optim.SGD(twin.parameters(), lr=0.1)
+    before = net[0].weight.detach().numpy().copy()
+    optimizer.step()
+    np.testing.assert_array_equal(net[0].weight.detach().numpy(), before)
+    assert (twin[2].bias.detach().numpy() != net[2].bias.detach().numpy()).all()
+    assert twin[0].weight is dict(twin.named_parameters())["0.weight"]
 
 
 def test_train_and_eval_reach_every_module():

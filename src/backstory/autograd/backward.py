@@ -157,9 +157,18 @@ def _one_upstream(root: Tensor, g: Any) -> Tensor:
     return g.to(root.dtype)
 
 
-def _walk(*args: Any) -> dict[Tensor, tuple[Any, bool]]:
-    """:func:`_walk_aloud` without NumPy's warnings."""
-    return context().quiet.copy().run(_walk_aloud, *args)
+def _walk(
+    roots: list[Tensor], upstream: list[Tensor], retain: bool, create_graph: bool, visit: Any = None
+) -> dict[Tensor, tuple[Any, bool]]:
+    """:func:`_walk_aloud` without NumPy's warnings; ``create_graph`` records under ``no_grad`` too."""
+    ctx = context()
+    level = ctx.levels[roots[0].level]
+    before = level.grad_enabled
+    level.grad_enabled = before or create_graph
+    try:
+        return ctx.quiet.copy().run(_walk_aloud, roots, upstream, retain, create_graph, visit)
+    finally:
+        level.grad_enabled = before
 
 
 def _walk_aloud(

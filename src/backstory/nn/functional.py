@@ -86,4 +86,10 @@ def mse_loss(x: Tensor, target: Any, reduction: str = "mean") -> Tensor:
             why="every prediction has one target; broadcasting here hides a forgotten axis",
             instead=f"target.reshape({', '.join(map(str, x.shape))}) if that is what is meant",
         )
+    if x.dtype.kind != "f" and target.dtype.kind != "f":
+        raise DtypeError(
+            f"mse_loss received predictions of {x.dtype} and targets of {target.dtype}",
+            why="the mean of integers is not an integer",
+            instead="predictions.to(backstory.float32)",
+        )
     return apply(TABLE["mse"], x, target, reduction=_checked_reduction("mse_loss", reduction))
