@@ -13,6 +13,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +112,17 @@ def _source_hash(train: Train) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
-def _blas() -> list[str]:
-    from threadpoolctl import threadpool_info
+@cache
+def _pools() -> Any:
+    """The thread pools of this process; looking for them takes a millisecond."""
+    from threadpoolctl import ThreadpoolController
 
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _blas() -> list[str]:
     keys = ("internal_api", "version", "architecture")
-    return [" ".join(str(pool.get(key)) for key in keys) for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return [" ".join(str(pool.get(key)) for key in keys) for pool in _pools().info()]
 
 
 def load_train(recipe: Mapping[str, Any]) -> Train:
@@ -141,11 +148,9 @@ def load_train(recipe: Mapping[str, Any]) -> Train:
 @contextmanager
 def conditions(recipe: Mapping[str, Any]) -> Iterator[None]:
     """The recorded number of BLAS threads and the recorded seed; both are put back."""
-    from threadpoolctl import threadpool_limits
-
     stream = default_generator()
     before = stream.get_state()
-    with threadpool_limits(recipe["threads"], user_api="blas"):
+    with _pools().limit(limits=recipe["threads"]):
         try:
             stream.manual_seed(recipe["seed"])
             yield

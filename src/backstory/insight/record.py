@@ -13,8 +13,9 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -192,10 +193,13 @@ class Recorder(Attachment):
         ]
         self._tensors = [p for _, p in self._parameters]
         self._gradients: list[float] = []
+        self._steps: deque[_Step] = deque()
 
     def start(self, writer: Writer) -> None:
         """Begin to write: parameters, sites, what is born dead, and the first snapshot."""
         self.writer = writer
+        steps = self._steps  # not self: the writer's thread must not keep the recorder alive
+        writer.sources.append(lambda: _rows(steps))
         for i, (name, p) in enumerate(self._parameters):
             writer.put("parameters", i, name, str(list(p.shape)))
         self._note_scan(self._first)
@@ -260,19 +264,13 @@ class Recorder(Attachment):
     def after_step(self) -> None:
         step, changes = self.step, self.optimizer.changes or {}
         self.optimizer.changes = None
-        squares = np.array(
-            [
-                self._gradients,
-                [_square(changes[p]) if p in changes else 0.0 for p in self._tensors],
-                [_square(p.array) for p in self._tensors],
-            ]
-        )
-        norms = np.sqrt(squares, dtype=np.float64)
+        moved = [_square(changes[p]) if p in changes else 0.0 for p in self._tensors]
+        weights = [_square(p.array) for p in self._tensors]
         loss = self.loss if self._losses else None
-        self.writer.add(STEP, (step, loss, len(self._losses), *(row.tobytes() for row in norms)))
-        for index, (samples, counts) in self._open.items():
-            self.writer.add(GATES, (step, index, samples, counts.astype(np.uint32).tobytes()))
-        self._open.clear()
+        self._steps.append(
+            _Step(step, loss, len(self._losses), [self._gradients, moved, weights], self._open)
+        )
+        self._open = {}
         if loss is not None and not math.isfinite(loss) and not self._noted_nan:
             self._note_non_finite(loss)
         if self._scan_at(step):
@@ -295,6 +293,30 @@ class Recorder(Attachment):
         self.snapshot()
 
 
+class _Step(NamedTuple):
+    """What the training thread hands to the writer's: squares of norms, and (samples, counts) per site."""
+
+    step: int
+    loss: float | None
+    backwards: int
+    squares: list[list[float]]
+    opened: dict[int, list[Any]]
+
+
+def _rows(steps: deque[_Step]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The rows of all waiting steps; runs in the writer's thread."""
+    waiting = [steps.popleft() for _ in range(len(steps))]
+    if not waiting:
+        return
+    with np.errstate(all="ignore"):
+        norms = np.sqrt(np.array([entry.squares for entry in waiting], np.float64))
+    for entry, (gradients, changes, weights) in zip(waiting, norms, strict=True):
+        head = (entry.step, entry.loss, entry.backwards)
+        yield STEP, (*head, gradients.tobytes(), changes.tobytes(), weights.tobytes())
+        for index, (samples, counts) in entry.opened.items():
+            yield GATES, (entry.step, index, samples, counts.astype(np.uint32).tobytes())
+
+
 STEP = "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?)"
 GATES = "INSERT OR REPLACE INTO gates VALUES (?,?,?,?)"
 
@@ -308,4 +330,5 @@ def open_counts(derivative: Any) -> Any:
 
 
 def _square(x: np.ndarray) -> float:
-    return np.vdot(x, x)
+    """The squared 2-norm."""
+    return np.vdot(x, x)  # type: ignore[return-value]

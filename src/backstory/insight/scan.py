@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 BENDS, LINEAR, DEAD = 0, 1, 2
-CHUNK = 4096
+CHUNK = 512
 
 
 @dataclass

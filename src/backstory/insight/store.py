@@ -13,7 +13,7 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,14 @@ class Writer:
         _claim(path)
         self.path = path
         self._worker = _Worker(path)
-        self.close = weakref.finalize(self, self._worker.close)
         self.flush = self._worker.flush
         self.add = self._worker.add
+        self.sources = self._worker.sources
+        weakref.finalize(self, self._worker.end)
+
+    def close(self) -> None:
+        """Commit what is left; nothing can be written afterwards."""
+        self._worker.finish()
 
     def put(self, table: str, *row: Any) -> None:
         """Insert one row, replacing one with the same key."""
@@ -78,12 +83,16 @@ class Writer:
 
 
 class _Worker:
-    """The thread that owns the connection, and the queue that feeds it."""
+    """The thread that owns the connection, and the queue that feeds it.
+
+    ``sources`` are asked for rows at every commit: work that need not be done by the training thread.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._pid = os.getpid()
         self._rows: deque[tuple[str | Callable[..., None], tuple[Any, ...]]] = deque()
+        self.sources: list[Callable[[], Iterable[tuple[Any, tuple[Any, ...]]]]] = []
         self._wake = threading.Event()
         self._done = threading.Condition()
         self._asked = self._served = 0
@@ -92,7 +101,10 @@ class _Worker:
         self._thread.start()
 
     def add(self, statement: str | Callable[..., None], row: tuple[Any, ...]) -> None:
-        """Let ``statement`` (SQL, or a function) be executed with ``row``, in order, at the next commit."""
+        """Let ``statement`` (SQL, or a function) be executed with ``row`` at the next commit.
+
+        Rows of one statement keep their order.
+        """
         self._rows.append((statement, row))
 
     def flush(self) -> None:
@@ -105,13 +117,16 @@ class _Worker:
             self._wake.set()
             self._done.wait_for(lambda: self._served >= mine or not self._thread.is_alive(), timeout=60)
 
-    def close(self) -> None:
-        """Commit what is left and end the thread."""
-        if os.getpid() != self._pid or not self._thread.is_alive():
-            return
+    def finish(self) -> None:
+        """Commit what is left; closing the database behind it goes on in the thread."""
         self._closing = True
-        self._wake.set()
-        self._thread.join()
+        self.flush()
+
+    def end(self) -> None:
+        """Finish, and wait until the database is closed."""
+        self.finish()
+        if os.getpid() == self._pid:
+            self._thread.join()
 
     def _work(self) -> None:
         try:
@@ -140,10 +155,16 @@ class _Worker:
         with self._done:
             asked = self._asked
         closing_now = self._closing
-        rows = [self._rows.popleft() for _ in range(len(self._rows))]
+        rows: dict[Any, list[tuple[Any, ...]]] = {}
+        for _ in range(len(self._rows)):
+            statement, row = self._rows.popleft()
+            rows.setdefault(statement, []).append(row)
+        for source in self.sources:
+            for statement, row in source():
+                rows.setdefault(statement, []).append(row)
         if rows:
             connection.execute("BEGIN")
-            for statement, group in _runs(rows):
+            for statement, group in rows.items():
                 if isinstance(statement, str):
                     connection.executemany(statement, group)
                 else:
@@ -154,15 +175,6 @@ class _Worker:
             self._served = asked
             self._done.notify_all()
         return not closing_now
-
-
-def _runs(rows: list[tuple[Any, tuple[Any, ...]]]) -> Iterator[tuple[Any, list[tuple[Any, ...]]]]:
-    """Neighbouring rows of one statement, together."""
-    start = 0
-    for i in range(1, len(rows) + 1):
-        if i == len(rows) or rows[i][0] != rows[start][0]:
-            yield rows[start][0], [row for _, row in rows[start:i]]
-            start = i
 
 
 def transaction(path: Path, statements: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
