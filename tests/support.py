@@ -101,7 +101,7 @@ def _torch_scatter(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
     return result
 
 
-def leaf(x: np.ndarray, level: int = 0) -> backstory.Tensor:
+def leaf(x: np.ndarray) -> backstory.Tensor:
     """A tensor of ``x``, with gradient if it is of floats."""
     return backstory.tensor(x, requires_grad=x.dtype.kind == "f")
 

@@ -49,10 +49,9 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
                 a = a.array
             elif a.level > depth:
                 raise _escaped(op, a.level)
-            if dtype is None:
+            if a.dtype is not dtype:
+                mixed = mixed or dtype is not None
                 dtype = a.dtype
-            elif a.dtype is not dtype:
-                mixed = True
         arrays.append(a)
     xp = eager if depth == 0 else _tensor_namespace()
     if (mixed or dtype.kind != "f") and op.dtypes != "free":
@@ -97,24 +96,18 @@ def _record(
         keeps = keeps(params)
     versions = []
     for i in needing:
-        argument = args[i]
-        edges[i] = argument if argument.grad_fn is None else argument.grad_fn
+        edges[i] = args[i].grad_fn or args[i]
         for j in keeps[i]:
             if inputs[j] is None:
                 inputs[j] = arrays[j]
                 if isinstance(args[j], Tensor):
                     counter = args[j]._counter
                     versions.append((counter, counter[0], j))
-    node = Node(op, params, edges, inputs, result.level)
-    node.ans = None
+    ans = None
     if op.keeps_ans:
-        node.ans = result.array
+        ans = result.array
         versions.append((result._counter, result._counter[0], -1))
-    node.residuals = residuals
-    node.versions = versions
-    node.shape = result.array.shape
-    node.dtype = result.array.dtype
-    result.grad_fn = node
+    result.grad_fn = Node(op, params, edges, inputs, ans, residuals, versions, result)
     result._requires_grad = True
 
 
@@ -203,7 +196,7 @@ def _binary(name: str, x: Any, y: Any) -> Any:
     return apply(TABLE[name], x, y)
 
 
-def _restored(kind: type[Tensor], array: Any, requires_grad: bool, grad: Any, name: str | None) -> Tensor:
+def _restored(kind: Any, array: Any, requires_grad: bool, grad: Any, name: str | None) -> Tensor:
     """The leaf that :meth:`Tensor.__reduce__` took apart."""
     result = _wrap(array, 0)
     if kind is not Tensor:
