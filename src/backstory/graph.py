@@ -93,21 +93,30 @@ class Node:
         "versions",
     )
 
-    ans: Any
-    residuals: Any
-    shape: tuple[int, ...]
-    dtype: np.dtype
     # (counter, version when recorded, which input; -1 for the output) of every value that was kept
     versions: Sequence[tuple[list[int], int, int]]
 
     def __init__(
-        self, op: Op, params: Mapping[str, Any], edges: list[Any], inputs: list[Any], level: int
+        self,
+        op: Op,
+        params: Mapping[str, Any],
+        edges: list[Any],
+        inputs: list[Any],
+        ans: Any,
+        residuals: Any,
+        versions: Sequence[tuple[list[int], int, int]],
+        result: Any,
     ) -> None:
         self.op = op
         self.params = params
         self.edges = edges
         self.inputs = inputs
-        self.level = level
+        self.ans = ans
+        self.residuals = residuals
+        self.versions = versions
+        self.level: int = result.level
+        self.shape: tuple[int, ...] = result.array.shape
+        self.dtype: np.dtype = result.array.dtype
         self.order = next(_order)
         self.freed = False
 

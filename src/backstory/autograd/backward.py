@@ -185,7 +185,7 @@ def _walk_aloud(
     value: Any = None
     for root, g in zip(roots, upstream, strict=True):
         value = g if create_graph or g.level < root.level else g.array
-        _arrive(root if root.grad_fn is None else root.grad_fn, value, False, pending, leaves, heap)
+        _arrive(root.grad_fn or root, value, False, pending, leaves, heap)
     xp = namespace(value)  # every cotangent of a walk lives in one namespace
     while heap:
         node = heapq.heappop(heap)[1]
@@ -193,15 +193,14 @@ def _walk_aloud(
         if visit is not None:
             visit(node, g)
         ans, inputs, residuals = _values(node, create_graph)
-        op, params = node.op, node.params
+        op, params, fresh = node.op, node.params, node.op.fresh
         for i, edge in enumerate(node.edges):
             if edge is None:
                 continue
             shape = edge.shape
             part = op.vjp(xp, i, g, ans, inputs, shape, params, residuals)
-            fresh = op.fresh
             if part.shape != shape:
-                part, fresh = unbroadcast(xp, part, shape), False
+                part = unbroadcast(xp, part, shape)
             if part.dtype is not edge.dtype:
                 part = xp.astype(part, edge.dtype)
             _arrive(edge, part, fresh, pending, leaves, heap)

@@ -73,7 +73,7 @@ def _cross_entropy_partial(xp: Any, logits: Any, target: Any, residuals: Any) ->
     else:
         exponentials, total = residuals
         probabilities = exponentials / total
-    return probabilities - xp.astype(one_hot(xp, target, logits.shape[-1]), probabilities.dtype)
+    return probabilities - one_hot(xp, target, probabilities)
 
 
 def _cross_entropy_vjp(
@@ -113,10 +113,8 @@ def _mse(xp: Any, x: Any, y: Any, reduction: str = "mean") -> Any:
 def _mse_vjp(sign: float) -> Any:
     def vjp(xp: Any, g: Any, ans: Any, x: Any, y: Any, reduction: str = "mean") -> Any:
         difference = x - y
-        scale = g * (2.0 * sign)
-        if reduction == "mean":
-            scale = scale / max(_size(difference.shape), 1)
-        return difference * scale
+        count = max(_size(difference.shape), 1) if reduction == "mean" else 1
+        return difference * (g * (2.0 * sign / count))
 
     return vjp
 
