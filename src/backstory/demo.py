@@ -14,9 +14,9 @@ import numpy as np
 import backstory
 from backstory import nn, optim
 from backstory.errors import MissingExtraError
-from backstory.insight import Change, Run, experiment
+from backstory.insight import Change, Run, Why, experiment, why
 
-__all__ = ["CHANGES", "CONFIG", "record", "tell", "train"]
+__all__ = ["CHANGES", "CONFIG", "explain", "record", "save", "train"]
 
 CONFIG = {
     "seed": 0, "lr": 0.5, "momentum": 0.9, "batch": 64, "epochs": 10, "optimizer": "sgd",
@@ -54,7 +54,7 @@ def data(config: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
     return tuple(backstory.as_tensor(part) for part in parts)  # type: ignore[return-value]
 
 
-def build(config: dict[str, Any]) -> tuple[nn.Module, optim.Optimizer]:
+def build(config: dict[str, Any]) -> tuple[nn.Sequential, optim.Optimizer]:
     """The 64-100-100-10 network and its optimizer."""
     act = nn.ReLU if config["activation"] == "relu" else nn.LeakyReLU
     sizes = [(64, 100), (100, 100), (100, 10)]
@@ -94,24 +94,26 @@ def record(path: Path) -> Run:
     return experiment(train, CONFIG, path)
 
 
-def tell(run: Run, seeds: int = 20) -> None:
-    """Ask the run everything: who died when and why, why weights stand still, what would have helped."""
+def explain(run: Run) -> None:
+    """Who died when and by which update, and why do weights stand still?"""
     run.audit()
     run.keep(*three_whys(run))
+
+
+def save(run: Run, seeds: int) -> None:
+    """What would have helped?"""
     run.counterfactuals(CHANGES, seeds=seeds)
 
 
-def three_whys(run: Run) -> list[backstory.insight.Why]:
-    """Three weights of the first layer at the end: of a dead unit, on a pixel always 0, and a moving one."""
+def three_whys(run: Run) -> list[Why]:
+    """Three weights of the first layer: of a dead unit, on a pixel that is always 0, and one that moves."""
     images, labels, _, _ = data(run.config)
     model, optimizer = build(run.config)
     run.restore(model, optimizer)
     loss = nn.functional.cross_entropy(model(images), labels)
-    weight, first = model[0].weight, run.life_table().sites[0]
-    pixels = images.numpy().mean(axis=0)
-    bright, empty = int(pixels.argmax()), int(pixels.argmin())
-    alive = [unit for unit in range(first.site.units) if unit not in first.dead]
-    asked = [(unit, pixel) for unit, pixel in [(alive[0], empty), (alive[0], bright)]]
-    if first.dead:
-        asked.insert(0, (first.dead[0], bright))
-    return [backstory.why(loss, weight, index, optimizer, name="0.weight") for index in asked]
+    first = run.life_table().sites[0]
+    brightness = images.numpy().mean(axis=0)
+    bright, empty = int(brightness.argmax()), int(brightness.argmin())
+    alive = next(unit for unit in range(first.site.units) if unit not in first.dead)
+    asked = [(unit, bright) for unit in first.dead[:1]] + [(alive, empty), (alive, bright)]
+    return [why(loss, model[0].weight, index, optimizer, name="0.weight") for index in asked]

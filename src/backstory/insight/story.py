@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from backstory.insight.certificate import Certificate
 from backstory.insight.lifetable import BORN_DEAD, DIED, REVIVED, LifeTable
 from backstory.insight.run import Run
 
@@ -27,28 +28,28 @@ def verdict(run: Run, table: LifeTable) -> str:
 
 
 def stopped(losses: np.ndarray) -> bool:
-    """No progress in the last third of the steps, while most of the first loss is still there to lose.
+    """No progress from the middle third of the steps to the last, with much of the loss still to lose.
 
-    Progress is a fall of the median loss by at least a tenth from the last third's first half to its
-    second; a loss below a tenth of the first one has converged, not stopped.
+    Progress is a fall of the median loss by a tenth. A median below a tenth of the first loss has
+    converged, not stopped.
     """
     known = losses[np.isfinite(losses)]
-    if len(known) < 12:
+    if len(known) < 9:
         return False
-    third = known[-(len(known) // 3) :]
-    early, late = np.median(third[: len(third) // 2]), np.median(third[len(third) // 2 :])
-    return bool(late > 0.9 * early and late > 0.1 * known[0])
+    third = len(known) // 3
+    middle, last = np.median(known[third:-third]), np.median(known[-third:])
+    return bool(last > 0.9 * middle and last > 0.1 * known[0])
 
 
-def first_to_die(run: Run, table: LifeTable):
-    """The certificate of the first death of a unit that is dead to this day; ``None`` without one."""
+def first_to_die(run: Run, table: LifeTable) -> Certificate | None:
+    """The certificate of the first death for good; of several at one step the one that fell furthest."""
     dead = {(life.site.name, unit) for life in table.sites for unit in life.dead}
     last: dict[tuple[str, int], int] = {}
     for event in table.events:
         if event.kind == DIED:
             last[event.site, event.unit] = event.step
     final = [c for c in run.certificates() if (c.site, c.unit) in dead and last[c.site, c.unit] == c.step]
-    return final[0] if final else None
+    return min(final, key=lambda c: (c.step, c.change), default=None)
 
 
 def story(run: Run) -> str:
@@ -86,9 +87,7 @@ def _whys(run: Run) -> list[str]:
     answers = run.whys()
     if not answers:
         return []
-    lines = ["Why did it not move?  gradient = Σ upstream × gate × input over the declared data:"]
+    lines = ["Why did it not move?  gradient = Σ upstream × gate × input over the declared data"]
     for answer in answers:
-        first, *rest = answer.lines()
-        lines.append(f"  {first}")
-        lines += [f"    {line}" for line in rest[:2]]
+        lines += ["  " + line for line in answer.lines()]
     return lines

@@ -28,7 +28,7 @@ SENTENCES = {
     "input zero": "its input is 0 for every sample",
     "a zero in every sample": "in every sample one of the factors is 0",
     "cancels": "the samples pull both ways and cancel exactly",
-    "moves": "the gradient is not 0",
+    "moves": "it moves",
     "frozen": "it does not require a gradient",
     "not in the graph": "the loss was not computed from it",
 }
@@ -71,34 +71,33 @@ class Why:
             return ""
         e = self.example
         factors = f"{_number(e['upstream'])} × {_number(e['gate'])} × {_number(e['input'])}"
-        return f"{factors} = {_number(e['product'])} (sample #{int(e['sample'])})"
+        return f"{factors} = {_number(e['product'])} on sample #{int(e['sample'])}"
 
     def lines(self) -> list[str]:
-        """The answer in two or three short lines."""
-        counts = {
-            "upstream zero": self.upstream_zero,
-            "gate closed": self.gate_closed,
-            "input zero": self.input_zero,
-        }
-        shown = ", ".join(f"{name} in {n}" for name, n in counts.items())
-        lines = [f"{self.name}: {SENTENCES[self.verdict]}; gradient {_number(self.gradient)}"]
+        """The answer in a few short lines; all but the first are indented."""
+        lines = [f"{self.name}: gradient {_number(self.gradient)}, {SENTENCES[self.verdict]}"]
         if self.samples:
-            lines.append(f"{self.formula}; of {self.samples} samples: {shown}")
+            zeros = f"{self.upstream_zero}, {self.gate_closed} and {self.input_zero} of {self.samples}"
+            lines.append(f"  {self.formula}; the factors are 0 in {zeros} samples")
         if self.at_zero:
-            lines.append(f"pre-activation exactly 0 in {self.at_zero} samples, where the derivative is a choice")
+            lines.append(f"  pre-activation exactly 0 in {self.at_zero} samples, where the derivative is a choice")
         if self.update is not None:
-            terms = ", ".join(f"{name} {_number(value)}" for name, value in self.update.items())
-            total = sum(self.update.values())
-            lines.append(f"next update {_number(total)} ({terms})")
-        return [*lines, self.note] if self.note else lines
+            lines.append(f"  next update {_sum_of(self.update)}")
+        return [*lines, f"  {self.note}"] if self.note else lines
 
     def __str__(self) -> str:
-        first, *rest = self.lines()
-        return "\n".join([first, *("  " + line for line in rest)])
+        return "\n".join(self.lines())
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
+    return f"{value:.3g}".replace("-", "−") if value else "0"
+
+
+def _sum_of(terms: Mapping[str, float]) -> str:
+    """A total and what it is made of: ``−0.2 = −0.3 gradient + 0.1 momentum``."""
+    parts = " + ".join(f"{_number(value)} {name}" for name, value in terms.items() if value)
+    total = _number(sum(terms.values()))
+    return f"{total} = {parts}".replace("+ −", "− ") if parts else total
 
 
 def why(

@@ -1,0 +1,41 @@
+# The two commands of this project: `make demo` and `make test`. Both do all set-up themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+# One thread per BLAS call: the suite runs two processes at once.
+export OPENBLAS_NUM_THREADS ?= 1
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/all
+	$(BIN)/backstory demo
+
+test: lint
+	$(BIN)/python -m pytest -n 2 -q
+
+lint: .venv/test
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: .venv/test
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/eager.py
+	$(BIN)/python benchmarks/recording.py
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "backstory needs Python 3.11 or later; make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/all: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	touch $@
+
+# torch first and alone: it is the oracle of the tests, and left to a resolver it may bring a GPU build.
+.venv/test: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv backstory-demo
