@@ -22,6 +22,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 def report(command: Sequence[str], threads: int) -> Any:
     """What ``command`` prints, read as JSON; it runs in a fresh process with ``threads`` threads."""
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    # Else a source tree is compiled anew by each process, which no installed package is.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
 
