@@ -107,7 +107,9 @@ WORKERS: dict[str, Callable[[], Any]] = {
 
 def main() -> None:
     """Measure and print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     chosen = parser.parse_args()

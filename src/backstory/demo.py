@@ -62,7 +62,7 @@ def build(config: dict[str, Any]) -> tuple[nn.Sequential, optim.Optimizer]:
     if config["init"] == "he":
         for layer in layers:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     model = nn.Sequential(layers[0], act(), layers[1], act(), layers[2])
     if config["optimizer"] == "adam":
         return model, optim.Adam(model.parameters(), lr=config["lr"])
@@ -116,4 +116,5 @@ def three_whys(run: Run) -> list[Why]:
     bright, empty = int(brightness.argmax()), int(brightness.argmin())
     alive = next(unit for unit in range(first.site.units) if unit not in first.dead)
     asked = [(unit, bright) for unit in first.dead[:1]] + [(alive, empty), (alive, bright)]
-    return [why(loss, model[0].weight, index, optimizer, name="0.weight") for index in asked]
+    weight = dict(model.named_parameters())["0.weight"]
+    return [why(loss, weight, index, optimizer, name="0.weight") for index in asked]

@@ -81,7 +81,12 @@ class Auditor(Rerun):
     """Scans after every update and certifies every death."""
 
     def __init__(
-        self, model: Module, optimizer: Optimizer, data: Any, generator: Generator | None, expected: Expected | None
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        data: Any,
+        generator: Generator | None,
+        expected: Expected | None,
     ) -> None:
         super().__init__(model, optimizer, data, generator, expected)
         self.scans: list[tuple[int, str, np.ndarray]] = []
@@ -136,9 +141,18 @@ class Auditor(Rerun):
         self, site: str, unit: int, sample: int, row: int, old: Front, new: Front, samples: int
     ) -> Certificate:
         z_old, z_new = float(old.z[row][unit]), float(new.z[row][unit])
-        base = {"site": site, "unit": unit, "step": self.step, "sample": sample, "before": z_old, "after": z_new}
+        base = {
+            "site": site,
+            "unit": unit,
+            "step": self.step,
+            "sample": sample,
+            "before": z_old,
+            "after": z_new,
+        }
         if old.weight is None or old.x is None or len(old.x) != samples:
-            note = "the layer in front is no plain linear layer on one row per sample: only the total is known"
+            note = (
+                "the layer in front is no plain linear layer on one row per sample: only the total is known"
+            )
             return Certificate(**base, note=note)
         (w_old, w_new, w_terms), (b_old, b_new, b_terms) = (
             self._moved(old.weight, unit),
@@ -162,7 +176,11 @@ class Auditor(Rerun):
         if before is None:  # in no optimizer: it stays
             return p.array[unit], p.array[unit], {}
         terms = before.terms()
-        return before.value[unit], p.array[unit], None if terms is None else {k: v[unit] for k, v in terms.items()}
+        return (
+            before.value[unit],
+            p.array[unit],
+            None if terms is None else {k: v[unit] for k, v in terms.items()},
+        )
 
 
 class Front:

@@ -57,7 +57,9 @@ class Certificate:
 
     def lines(self) -> list[str]:
         """The certificate in two lines of text."""
-        first = f"last open sample #{self.sample}: pre-activation {_signed(self.before)} → {_signed(self.after)}"
+        first = (
+            f"last open sample #{self.sample}: pre-activation {_signed(self.before)} → {_signed(self.after)}"
+        )
         if not self.weights:
             return [first, self.note]
         parts = [_with_terms("weights", self.weights)]
@@ -112,9 +114,7 @@ def _difference(plus: tuple[np.ndarray, np.ndarray], minus: tuple[np.ndarray, np
     return math.fsum(np.concatenate([*_exact_products(*plus), *(-p for p in _exact_products(*minus))]))
 
 
-def sgd_terms(
-    p: np.ndarray, g: np.ndarray, state: Mapping[str, Any], group: Mapping[str, Any]
-) -> dict[str, np.ndarray] | None:
+def sgd_terms(p: Any, g: Any, state: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any] | None:
     """The terms of plain SGD's change of ``p``, from the state before the step; ``None`` for another rule."""
     if "momentum" not in group or group["nesterov"]:
         return None

@@ -94,7 +94,10 @@ class Outcomes:
 
     def pairs(self, change: str) -> list[tuple[float, float]]:
         """(as it was, with the change) of every seed that both have."""
-        baseline = {o.seed: value for o, value in zip(self.of(NO_CHANGE.name), self.values(NO_CHANGE.name), strict=True)}
+        baseline = {
+            o.seed: value
+            for o, value in zip(self.of(NO_CHANGE.name), self.values(NO_CHANGE.name), strict=True)
+        }
         changed = zip(self.of(change), self.values(change), strict=True)
         return [(baseline[o.seed], value) for o, value in changed if o.seed in baseline]
 
@@ -211,6 +214,7 @@ def rerun_all(run: Run, changes: list[Change], seeds: int, jobs: int | None) -> 
     with _Progress(len(tasks)) as progress:
         for group in (reproduction, rest):
             for outcome in parallel(delayed(_work)(task) for task in group):
+                assert outcome is not None
                 outcomes.append(outcome)
                 progress.advance()
     statements: list[tuple[str, tuple[Any, ...]]] = [("DELETE FROM outcomes", ())]
@@ -228,7 +232,7 @@ def _check(run: Run, changes: list[Change], seeds: int) -> None:
     if len(set(names)) < len(names) or seeds < 1:
         raise ArgumentError(
             f"counterfactuals({[c.name for c in changes]}, seeds={seeds})",
-            why=f"each change has a name of its own ({NO_CHANGE.name!r} is taken), and at least one seed runs",
+            why=f"each change needs a name of its own ({NO_CHANGE.name!r} is taken), and a seed",
             instead="Change('learning rate ÷ 10', {'lr': 0.05}) and seeds=20",
         )
     known = run.config

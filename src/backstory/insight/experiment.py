@@ -26,7 +26,7 @@ from backstory.insight.run import Recording, Run, Watched, open_run, start_recor
 from backstory.nn import Module
 from backstory.optim import Optimizer
 
-__all__ = ["Expected", "Rerun", "conditions", "experiment", "expected_of", "load_train"]
+__all__ = ["Expected", "Rerun", "conditions", "expected_of", "experiment", "load_train"]
 
 Train = Callable[[dict[str, Any], Any], Any]
 
@@ -44,14 +44,18 @@ def experiment(
     recipe = _describe(train, config, threads)
     started: list[Recording] = []
 
-    def watch(model: Module, optimizer: Optimizer, *, data: Any, generator: Generator | None = None) -> Recording:
+    def watch(
+        model: Module, optimizer: Optimizer, *, data: Any, generator: Generator | None = None
+    ) -> Recording:
         if started:
             raise RunError(
                 "watch() called twice in one experiment",
                 why="an experiment records one training",
                 instead="one experiment() for each training",
             )
-        started.append(start_recording(Recorder(model, optimizer, data, generator, scan_at), Path(path), recipe))
+        started.append(
+            start_recording(Recorder(model, optimizer, data, generator, scan_at), Path(path), recipe)
+        )
         return started[0]
 
     try:
@@ -134,7 +138,7 @@ def load_train(recipe: Mapping[str, Any]) -> Train:
         raise ReplayError(
             f"importing {recipe['train']}",
             why=str(error),
-            instead=f"the folder that holds {module.split('.')[0]} as the working directory, or on PYTHONPATH",
+            instead=f"the folder of {module.split('.')[0]} as the working directory, or on PYTHONPATH",
         ) from error
     if _source_hash(train) != recipe["source"]:
         raise SourceChangedError(
@@ -205,7 +209,12 @@ class Rerun(Attachment, Watched):
     """The watch of a rerun: follows it, compares it with the recording if it has one, stores nothing."""
 
     def __init__(
-        self, model: Module, optimizer: Optimizer, data: Any, generator: Generator | None, expected: Expected | None
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        data: Any,
+        generator: Generator | None,
+        expected: Expected | None,
     ) -> None:
         super().__init__(model, optimizer, data, generator)
         self.expected = expected

@@ -106,11 +106,11 @@ class LifeTable:
     def __str__(self) -> str:
         how = "exact" if self.audited else "some events between two steps: run.audit() makes them exact"
         lines = [f"{'site':24} units  dead  linear  born dead  deaths  revivals   ({how})"]
-        for life in self.sites:
-            lines.append(
-                f"{life.site.name:24} {life.site.units:5} {len(life.dead):5} {len(life.linear):7}"
-                f" {life.born_dead:10} {life.deaths:7} {life.revivals:9}"
-            )
+        lines += [
+            f"{life.site.name:24} {life.site.units:5} {len(life.dead):5} {len(life.linear):7}"
+            f" {life.born_dead:10} {life.deaths:7} {life.revivals:9}"
+            for life in self.sites
+        ]
         return "\n".join(lines)
 
 
@@ -124,7 +124,9 @@ def life_table(
     last: dict[int, np.ndarray] = {}
     for i, step in enumerate(steps):
         for site in sites:
-            last[site.index] = states.get((step, site.index), last.get(site.index, np.zeros(site.units, np.uint8)))
+            last[site.index] = states.get(
+                (step, site.index), last.get(site.index, np.zeros(site.units, np.uint8))
+            )
             alive[i, site.index] = int((last[site.index] != DEAD).sum())
     lives = []
     for site in sites:

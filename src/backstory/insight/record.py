@@ -1,8 +1,8 @@
 """The recorder: sees every forward pass, backward pass and optimizer step of one model, and stores it.
 
 Per step and site it keeps how many samples of the batch opened each unit; per step and parameter the
-norms of gradient, change and weight; and the loss. Scans of the declared data happen before the
-first step, at the steps that ``scan_at`` names and at the end.
+norms of gradient and change, every eighth step that of the weights; and the loss. Scans of the
+declared data happen before the first step, at the steps that ``scan_at`` names and at the end.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ __all__ = ["Attachment", "Recorder", "powers_of_two"]
 def powers_of_two(step: int) -> bool:
     """Steps 1, 2, 4, 8, …: dense where units usually die, and cheap afterwards."""
     return step & (step - 1) == 0
+
+
+# Weights move by a thousandth or so per step: their norms need not be taken anew at every one.
+WEIGHTS_EVERY = 8
 
 
 def never(step: int) -> bool:
@@ -188,9 +192,7 @@ class Recorder(Attachment):
         self._open: dict[int, list[Any]] = {}
         self._counting = False
         self._noted_nan = False
-        self._parameters = [
-            (name, p) for name, p in model.named_parameters() if p in optimizer.state
-        ]
+        self._parameters = [(name, p) for name, p in model.named_parameters() if p in optimizer.state]
         self._tensors = [p for _, p in self._parameters]
         self._gradients: list[float] = []
         self._steps: deque[_Step] = deque()
@@ -265,11 +267,9 @@ class Recorder(Attachment):
         step, changes = self.step, self.optimizer.changes or {}
         self.optimizer.changes = None
         moved = [_square(changes[p]) if p in changes else 0.0 for p in self._tensors]
-        weights = [_square(p.array) for p in self._tensors]
+        weights = [_square(p.array) for p in self._tensors] if step % WEIGHTS_EVERY == 1 else None
         loss = self.loss if self._losses else None
-        self._steps.append(
-            _Step(step, loss, len(self._losses), [self._gradients, moved, weights], self._open)
-        )
+        self._steps.append(_Step(step, loss, len(self._losses), self._gradients, moved, weights, self._open))
         self._open = {}
         if loss is not None and not math.isfinite(loss) and not self._noted_nan:
             self._note_non_finite(loss)
@@ -294,12 +294,14 @@ class Recorder(Attachment):
 
 
 class _Step(NamedTuple):
-    """What the training thread hands to the writer's: squares of norms, and (samples, counts) per site."""
+    """What the training thread hands to the writer's: squared norms, and (samples, counts) per site."""
 
     step: int
     loss: float | None
     backwards: int
-    squares: list[list[float]]
+    gradients: list[float]
+    changes: list[float]
+    weights: list[float] | None
     opened: dict[int, list[Any]]
 
 
@@ -308,13 +310,18 @@ def _rows(steps: deque[_Step]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     waiting = [steps.popleft() for _ in range(len(steps))]
     if not waiting:
         return
-    with np.errstate(all="ignore"):
-        norms = np.sqrt(np.array([entry.squares for entry in waiting], np.float64))
-    for entry, (gradients, changes, weights) in zip(waiting, norms, strict=True):
-        head = (entry.step, entry.loss, entry.backwards)
-        yield STEP, (*head, gradients.tobytes(), changes.tobytes(), weights.tobytes())
+    gradients = _norms([entry.gradients for entry in waiting])
+    changes = _norms([entry.changes for entry in waiting])
+    for entry, g, change in zip(waiting, gradients, changes, strict=True):
+        weights = None if entry.weights is None else _norms(entry.weights).tobytes()
+        yield STEP, (entry.step, entry.loss, entry.backwards, g.tobytes(), change.tobytes(), weights)
         for index, (samples, counts) in entry.opened.items():
             yield GATES, (entry.step, index, samples, counts.astype(np.uint32).tobytes())
+
+
+def _norms(squares: Any) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.sqrt(np.array(squares, np.float64))
 
 
 STEP = "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?)"

@@ -62,10 +62,17 @@ class Run:
         return np.array([np.nan if loss is None else loss for (loss,) in rows])
 
     def norms(self) -> dict[str, np.ndarray]:
-        """Per parameter an array (3, steps): the 2-norms of its gradient, of its change and of its weights."""
+        """Per parameter an array (3, steps): the 2-norms of its gradient, of its change and of its weights.
+
+        The weights' norm is taken every eighth step and stands for the steps up to the next.
+        """
         names = [name for (name,) in self._rows("SELECT name FROM parameters ORDER BY parameter")]
         rows = self._rows("SELECT gradients, changes, weights FROM steps ORDER BY step")
-        table = np.array([[np.frombuffer(blob) for blob in row] for row in rows]).reshape(len(rows), 3, len(names))
+        table = np.zeros((len(rows), 3, len(names)))
+        weights = np.full(len(names), np.nan)
+        for i, (gradients, changes, taken) in enumerate(rows):
+            weights = weights if taken is None else np.frombuffer(taken)
+            table[i] = np.frombuffer(gradients), np.frombuffer(changes), weights
         return {name: table[:, :, i].T for i, name in enumerate(names)}
 
     def gates(self, site: Site | str) -> tuple[np.ndarray, np.ndarray]:
@@ -213,11 +220,13 @@ class Watched:
     def __enter__(self):
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, kind: Any, *rest: Any) -> None:
         self.close()
 
 
-def unwatched(model: Module, optimizer: Optimizer, *, data: Any, generator: Generator | None = None) -> Watched:
+def unwatched(
+    model: Module, optimizer: Optimizer, *, data: Any, generator: Generator | None = None
+) -> Watched:
     """A ``watch`` that records nothing: ``train(config, unwatched)`` is the bare training."""
     return Watched()
 

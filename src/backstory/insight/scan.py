@@ -40,7 +40,7 @@ CHUNK = 512
 
 @dataclass
 class SiteScan:
-    """What a scan saw at one site: per unit the extremes of the local derivative, and the most open sample."""
+    """One site: per unit the extremes of the local derivative, and the most open sample."""
 
     name: str
     op: str
@@ -73,7 +73,7 @@ class _Scanner(Observer):
         super().__init__(model)
         self.sites: dict[str, SiteScan] = {}
         self.peaks = peaks
-        self.offset = 0
+        self.offset = self.samples = 0
 
     def gate(self, key: Any, op: Op, args: Any, result: Tensor, params: Any) -> None:
         derivative = local_derivative(op, args, result, params)
@@ -94,7 +94,8 @@ class _Scanner(Observer):
         if whole is part:
             return
         whole.low, whole.high = np.minimum(whole.low, part.low), np.maximum(whole.high, part.high)
-        if part.peak is not None:
+        if part.peak is not None and part.sample is not None:
+            assert whole.peak is not None and whole.sample is not None
             larger = part.peak > whole.peak
             whole.peak = np.where(larger, part.peak, whole.peak)
             whole.sample = np.where(larger, part.sample, whole.sample)
@@ -144,7 +145,7 @@ def checked_data(data: Any) -> Tensor:
     if x.dtype.kind == "f" and not np.isfinite(x.array).all():
         rows = np.flatnonzero(~np.isfinite(x.array.reshape(len(x), -1)).all(axis=1))
         raise ArgumentError(
-            f"watch(data=…) received NaN or infinity in {len(rows)} of {len(x)} samples, first in sample {rows[0]}",
+            f"watch(data=…) received NaN or infinity in {len(rows)} samples, first in sample {rows[0]}",
             why="no activation of such a sample means anything",
             instead="the data without these samples, or with the missing values filled in",
         )

@@ -28,21 +28,24 @@ COMMIT_SECONDS = 0.8
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE sites (site INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, op TEXT NOT NULL, units INTEGER NOT NULL);
+CREATE TABLE sites (site INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, op TEXT NOT NULL,
+                    units INTEGER NOT NULL);
 CREATE TABLE parameters (parameter INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, shape TEXT NOT NULL);
 CREATE TABLE steps (step INTEGER PRIMARY KEY, loss REAL, backwards INTEGER NOT NULL,
-                    gradients BLOB NOT NULL, changes BLOB NOT NULL, weights BLOB NOT NULL);
+                    gradients BLOB NOT NULL, changes BLOB NOT NULL, weights BLOB);
 CREATE TABLE gates (step INTEGER, site INTEGER, samples INTEGER NOT NULL, open BLOB NOT NULL,
                     PRIMARY KEY (step, site)) WITHOUT ROWID;
 CREATE TABLE scans (step INTEGER, site INTEGER, states BLOB NOT NULL, PRIMARY KEY (step, site)) WITHOUT ROWID;
 CREATE TABLE events (step INTEGER NOT NULL, after INTEGER NOT NULL, site INTEGER NOT NULL,
                      unit INTEGER NOT NULL, kind TEXT NOT NULL);
-CREATE TABLE certificates (step INTEGER NOT NULL, site INTEGER NOT NULL, unit INTEGER NOT NULL, body TEXT NOT NULL);
+CREATE TABLE certificates (step INTEGER NOT NULL, site INTEGER NOT NULL, unit INTEGER NOT NULL,
+                           body TEXT NOT NULL);
 CREATE TABLE metrics (step INTEGER NOT NULL, name TEXT NOT NULL, value REAL);
 CREATE TABLE orders (step INTEGER NOT NULL, samples BLOB NOT NULL);
 CREATE TABLE snapshots (step INTEGER PRIMARY KEY, file TEXT NOT NULL);
 CREATE TABLE findings (step INTEGER, code TEXT NOT NULL, body TEXT NOT NULL);
-CREATE TABLE outcomes (position INTEGER PRIMARY KEY, change TEXT NOT NULL, seed INTEGER NOT NULL, body TEXT NOT NULL);
+CREATE TABLE outcomes (position INTEGER PRIMARY KEY, change TEXT NOT NULL, seed INTEGER NOT NULL,
+                       body TEXT NOT NULL);
 """
 
 

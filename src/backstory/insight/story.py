@@ -68,7 +68,9 @@ def story(run: Run) -> str:
     outcomes = run.outcomes()
     if outcomes.all:
         pairs = len(outcomes.of(outcomes.changes[0]))
-        lines.append(f"What would have saved it ({pairs} paired seeds, each from step 0; ✔ helps, ◐ in part, ✘ not):")
+        lines.append(
+            f"What would have saved it ({pairs} paired seeds, each from step 0; ✔ helps, ◐ in part, ✘ not):"
+        )
         lines += ["  " + line for line in outcomes.lines()]
     return "\n".join(lines)
 

@@ -80,7 +80,9 @@ class Why:
             zeros = f"{self.upstream_zero}, {self.gate_closed} and {self.input_zero} of {self.samples}"
             lines.append(f"  {self.formula}; the factors are 0 in {zeros} samples")
         if self.at_zero:
-            lines.append(f"  pre-activation exactly 0 in {self.at_zero} samples, where the derivative is a choice")
+            lines.append(
+                f"  pre-activation exactly 0 in {self.at_zero} samples, where the derivative is a choice"
+            )
         if self.update is not None:
             lines.append(f"  next update {_sum_of(self.update)}")
         return [*lines, f"  {self.note}"] if self.note else lines
@@ -126,10 +128,7 @@ def why(
         return Why(label, index, "frozen")
     walked = cotangents(loss)
     uses = [
-        (node, argument)
-        for node in walked
-        for argument, edge in enumerate(node.edges)
-        if edge is parameter
+        (node, argument) for node in walked for argument, edge in enumerate(node.edges) if edge is parameter
     ]
     if not uses:
         return _with_update(Why(label, index, "not in the graph"), optimizer, parameter)
@@ -227,8 +226,18 @@ def _judge(
         "input": float(x[most]),
         "product": float(product[most]),
     }
-    zeros = [int((factor == 0).sum()) for factor in (upstream, gate, x)]
-    return Why(label, index, verdict, gradient, len(product), *zeros, at_zero, example)
+    return Why(
+        label,
+        index,
+        verdict,
+        gradient,
+        samples=len(product),
+        upstream_zero=int((upstream == 0).sum()),
+        gate_closed=int((gate == 0).sum()),
+        input_zero=int((x == 0).sum()),
+        at_zero=at_zero,
+        example=example,
+    )
 
 
 def _with_update(answer: Why, optimizer: Optimizer | None, parameter: Tensor) -> Why:
