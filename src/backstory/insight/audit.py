@@ -149,7 +149,7 @@ class Auditor(Rerun):
             "before": z_old,
             "after": z_new,
         }
-        if old.weight is None or old.x is None or len(old.x) != samples:
+        if old.weight is None or old.x is None or new.x is None or len(old.x) != samples:
             note = (
                 "the layer in front is no plain linear layer on one row per sample: only the total is known"
             )
