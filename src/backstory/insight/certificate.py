@@ -60,6 +60,8 @@ class Certificate:
         first = (
             f"last open sample #{self.sample}: pre-activation {_signed(self.before)} → {_signed(self.after)}"
         )
+        if self.before == 0 or self.after == 0:
+            first += f" (at exactly 0 the derivative is taken as {self.at_zero:g})"
         if not self.weights:
             return [first, self.note]
         parts = [_with_terms("weights", self.weights)]

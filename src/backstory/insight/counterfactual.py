@@ -134,7 +134,9 @@ class Outcomes:
             if name == NO_CHANGE.name:
                 lines.append(f"  {text}")
             else:
-                lines.append(f"{self.mark(name)} {text}  better in {better} of {len(pairs)}")
+                start = max(o.start for o in self.of(name))
+                origin = f", from the snapshot at step {start}" if start else ""
+                lines.append(f"{self.mark(name)} {text}  better in {better} of {len(pairs)}{origin}")
         return lines
 
     def __str__(self) -> str:

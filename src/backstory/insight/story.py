@@ -68,9 +68,9 @@ def story(run: Run) -> str:
     outcomes = run.outcomes()
     if outcomes.all:
         pairs = len(outcomes.of(outcomes.changes[0]))
-        lines.append(
-            f"What would have saved it ({pairs} paired seeds, each from step 0; ✔ helps, ◐ in part, ✘ not):"
-        )
+        origin = ", each from step 0" if all(o.start == 0 for o in outcomes.all) else ""
+        how = f"{pairs} paired seeds{origin}; ✔ helps, ◐ in part, ✘ not"
+        lines.append(f"What would have saved it ({how}):")
         lines += ["  " + line for line in outcomes.lines()]
     return "\n".join(lines)
 

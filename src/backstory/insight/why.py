@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,7 @@ class Why:
     gate_closed: int = 0
     input_zero: int = 0
     at_zero: int = 0
+    choice: float = 0.0
     example: dict[str, float] = field(default_factory=dict)
     update: dict[str, float] | None = None
     note: str = ""
@@ -80,9 +81,8 @@ class Why:
             zeros = f"{self.upstream_zero}, {self.gate_closed} and {self.input_zero} of {self.samples}"
             lines.append(f"  {self.formula}; the factors are 0 in {zeros} samples")
         if self.at_zero:
-            lines.append(
-                f"  pre-activation exactly 0 in {self.at_zero} samples, where the derivative is a choice"
-            )
+            taken = f"where the derivative is taken as {self.choice:g}"
+            lines.append(f"  pre-activation exactly 0 in {self.at_zero} samples, {taken}")
         if self.update is not None:
             lines.append(f"  next update {_sum_of(self.update)}")
         return [*lines, f"  {self.note}"] if self.note else lines
@@ -133,9 +133,22 @@ def why(
     if not uses:
         return _with_update(Why(label, index, "not in the graph"), optimizer, parameter)
     parts = [_factors(node, argument, index, walked) for node, argument in uses]
-    upstream, gate, x = (np.concatenate([part[k] for part in parts]) for k in range(3))
-    zeros = sum(part[3] for part in parts)
-    return _with_update(_judge(label, index, upstream, gate, x, zeros), optimizer, parameter)
+    together = _Factors(
+        *(np.concatenate([part[k] for part in parts]) for k in range(3)),
+        at_zero=sum(part.at_zero for part in parts),
+        choice=parts[0].choice,
+    )
+    return _with_update(_judge(label, index, together), optimizer, parameter)
+
+
+class _Factors(NamedTuple):
+    """Per sample upstream, gate and input; how often z is exactly 0, and the derivative taken there."""
+
+    upstream: np.ndarray
+    gate: np.ndarray
+    x: np.ndarray
+    at_zero: int = 0
+    choice: float = 0.0
 
 
 def _checked_index(parameter: Tensor, index: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -150,10 +163,8 @@ def _checked_index(parameter: Tensor, index: int | tuple[int, ...]) -> tuple[int
     return tuple(int(i) % n for i, n in zip(full, shape, strict=True))
 
 
-def _factors(
-    node: Node, argument: int, index: tuple[int, ...], walked: Mapping[Node, Any]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Per sample: upstream, gate and input of one use of the parameter; and how often z is exactly 0."""
+def _factors(node: Node, argument: int, index: tuple[int, ...], walked: Mapping[Node, Any]) -> _Factors:
+    """The factors of one use of the parameter."""
     if node.op.name != "linear":
         raise GraphError(
             f"why() about a parameter of {node!r}",
@@ -172,9 +183,11 @@ def _factors(
         partial = op.partials[0](xp, gate_node.ans, *gate_node.inputs, **gate_node.params)  # type: ignore[attr-defined]
         gate = _column(partial, unit).astype(upstream.dtype)
     if argument == 2:
-        return upstream, gate, np.ones_like(upstream), 0
+        return _Factors(upstream, gate, np.ones_like(upstream))
     x = _column(node.inputs[0], index[1])
-    return upstream, gate, x, 0 if gate_node is None else _exactly_zero(node, unit)
+    if gate_node is None or not gate_node.op.gates:
+        return _Factors(upstream, gate, x)
+    return _Factors(upstream, gate, x, _exactly_zero(node, unit), gate_node.params.get("at_zero", 0.0))
 
 
 def _activation(node: Node, walked: Mapping[Node, Any]) -> Node | None:
@@ -188,9 +201,11 @@ def _activation(node: Node, walked: Mapping[Node, Any]) -> Node | None:
 def _exactly_zero(node: Node, unit: int) -> int:
     """For how many samples the unit's pre-activation is exactly 0."""
     x, weight = node.inputs[0], node.edges[1]
-    bias = node.edges[2] if len(node.edges) > 2 else None
     z = x.reshape(-1, x.shape[-1]) @ weight.array[unit]
-    if isinstance(bias, Tensor):
+    if len(node.edges) > 2:
+        bias = node.edges[2]
+        if not isinstance(bias, Tensor):  # a frozen bias is not in the graph
+            return 0
         z = z + bias.array[unit]
     return int((z == 0).sum())
 
@@ -199,15 +214,9 @@ def _column(x: np.ndarray, feature: int) -> np.ndarray:
     return x.reshape(-1, x.shape[-1])[:, feature]
 
 
-def _judge(
-    label: str,
-    index: tuple[int, ...],
-    upstream: np.ndarray,
-    gate: np.ndarray,
-    x: np.ndarray,
-    at_zero: int,
-) -> Why:
+def _judge(label: str, index: tuple[int, ...], factors: _Factors) -> Why:
     """The verdict: the first factor that is 0 for every sample, if there is one."""
+    upstream, gate, x, at_zero, choice = factors
     product = np.where(gate == 0, 0.0, upstream * gate) * x
     gradient = float(product.sum())
     verdict = "moves"
@@ -236,6 +245,7 @@ def _judge(
         gate_closed=int((gate == 0).sum()),
         input_zero=int((x == 0).sum()),
         at_zero=at_zero,
+        choice=choice,
         example=example,
     )
 
