@@ -49,7 +49,7 @@ class Certificate:
     @property
     def change(self) -> float:
         """Δz, the sum of the parts (without parts, the plain difference)."""
-        return math.fsum(self.parts) if self.weights else self.after - self.before
+        return _exact_sum(np.array(self.parts)) if self.weights else self.after - self.before
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -79,7 +79,7 @@ def _signed(value: float) -> str:
 
 
 def _with_terms(name: str, terms: Mapping[str, float]) -> str:
-    total = math.fsum(terms.values())
+    total = _exact_sum(np.array(list(terms.values())))
     seen = {key: value for key, value in terms.items() if key != "rounding" and value != 0.0}
     shown = ", ".join(f"{key} {_signed(value)}" for key, value in seen.items()) if len(seen) > 1 else ""
     return f"{name} {_signed(total)}" + (f" ({shown})" if shown else "")
@@ -93,16 +93,24 @@ def exact_dot(a: np.ndarray, b: np.ndarray) -> float:
     >>> exact_dot(np.array([1e16, 1.0, -1e16]), np.array([1.0, 1.0, 1.0]))
     1.0
     """
-    high, low = _exact_products(a, b)
-    return math.fsum(np.concatenate([high, low]))
+    return _exact_sum(np.concatenate(_exact_products(a, b)))
+
+
+def _exact_sum(terms: np.ndarray) -> float:
+    """The sum with a single rounding; of a diverged network, whatever infinity and NaN make of it."""
+    if np.isfinite(terms).all():
+        return math.fsum(terms)
+    with np.errstate(all="ignore"):
+        return float(terms.sum())
 
 
 def _exact_products(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    product = a * b
-    a_high, b_high = _upper_half(a), _upper_half(b)
-    a_low, b_low = a - a_high, b - b_high
-    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    with np.errstate(all="ignore"):
+        product = a * b
+        a_high, b_high = _upper_half(a), _upper_half(b)
+        a_low, b_low = a - a_high, b - b_high
+        error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
     return product, error
 
 
@@ -113,7 +121,7 @@ def _upper_half(x: np.ndarray) -> np.ndarray:
 
 def _difference(plus: tuple[np.ndarray, np.ndarray], minus: tuple[np.ndarray, np.ndarray]) -> float:
     """plus·plus − minus·minus, with a single rounding at the end."""
-    return math.fsum(np.concatenate([*_exact_products(*plus), *(-p for p in _exact_products(*minus))]))
+    return _exact_sum(np.concatenate([*_exact_products(*plus), *(-p for p in _exact_products(*minus))]))
 
 
 def sgd_terms(p: Any, g: Any, state: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -147,10 +155,10 @@ def decompose(
     else:
         weights = {key: exact_dot(term, x_old) for key, term in weight_terms.items()}
         columns = np.stack([w_new, -w_old, *(-term for term in weight_terms.values())], axis=1)
-        weights["rounding"] = exact_dot(np.array([math.fsum(row) for row in columns]), x_old)
+        weights["rounding"] = exact_dot(np.array([_exact_sum(row) for row in columns]), x_old)
     if bias_terms is None:
         bias = {"update": b_new - b_old} if (b_new or b_old) else {}
     else:
         bias = {key: float(term) for key, term in bias_terms.items()}
-        bias["rounding"] = math.fsum([b_new, -b_old, *(-term for term in bias.values())])
+        bias["rounding"] = _exact_sum(np.array([b_new, -b_old, *(-term for term in bias.values())]))
     return weights, bias, _difference((w_new, x_new), (w_new, x_old))

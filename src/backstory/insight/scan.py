@@ -94,11 +94,10 @@ class _Scanner(Observer):
         if whole is part:
             return
         whole.low, whole.high = np.minimum(whole.low, part.low), np.maximum(whole.high, part.high)
-        if part.peak is not None and part.sample is not None:
-            assert whole.peak is not None and whole.sample is not None
-            larger = part.peak > whole.peak
-            whole.peak = np.where(larger, part.peak, whole.peak)
-            whole.sample = np.where(larger, part.sample, whole.sample)
+        if self.peaks:
+            larger = part.peak > whole.peak  # type: ignore[operator]
+            whole.peak = np.where(larger, part.peak, whole.peak)  # type: ignore[arg-type]
+            whole.sample = np.where(larger, part.sample, whole.sample)  # type: ignore[arg-type]
 
 
 @contextmanager

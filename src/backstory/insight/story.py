@@ -28,7 +28,7 @@ def verdict(run: Run, table: LifeTable) -> str:
 
 
 def stopped(losses: np.ndarray) -> bool:
-    """No progress from the middle third of the steps to the last, with much of the loss still to lose.
+    """No progress from the middle third of the steps to the last, or from the first loss.
 
     Progress is a fall of the median loss by a tenth. A median below a tenth of the first loss has
     converged, not stopped.
@@ -38,7 +38,7 @@ def stopped(losses: np.ndarray) -> bool:
         return False
     third = len(known) // 3
     middle, last = np.median(known[third:-third]), np.median(known[-third:])
-    return bool(last > 0.9 * middle and last > 0.1 * known[0])
+    return bool(last > 0.1 * known[0] and last > 0.9 * min(middle, known[0]))
 
 
 def first_to_die(run: Run, table: LifeTable) -> Certificate | None:
