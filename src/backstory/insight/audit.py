@@ -15,6 +15,7 @@ from backstory.insight.lifetable import DIED, events_between
 from backstory.insight.run import Run
 from backstory.insight.scan import SiteScan, evaluation, rows_of_units, scan
 from backstory.insight.sites import Observer, observing, site_name
+from backstory.insight.statistics import StepStatistics, rows
 from backstory.insight.store import transaction
 from backstory.nn import Module
 from backstory.ops import Op
@@ -31,7 +32,7 @@ def audit(run: Run) -> None:
     sites = {site.name: site.index for site in run.sites}
 
     def make(model: Module, optimizer: Optimizer, data: Any, generator: Generator | None) -> Auditor:
-        return Auditor(model, optimizer, data, generator, expected)
+        return Auditor(model, optimizer, data, generator, expected, sites)
 
     auditor = rerun(recipe, recipe["config"], make)
     assert isinstance(auditor, Auditor)
@@ -48,6 +49,8 @@ def audit(run: Run) -> None:
     for c in auditor.certificates:
         row = (c.step, sites[c.site], c.unit, json.dumps(c.as_dict()))
         statements.append(("INSERT INTO certificates VALUES (?,?,?,?)", row))
+    for entry in auditor.measurements:
+        statements += rows(entry)
     statements.append(("INSERT OR REPLACE INTO meta VALUES ('audited', 'true')", ()))
     transaction(run.path, statements)
 
@@ -87,8 +90,11 @@ class Auditor(Rerun):
         data: Any,
         generator: Generator | None,
         expected: Expected | None,
+        sites: dict[str, int],
     ) -> None:
-        super().__init__(model, optimizer, data, generator, expected)
+        super().__init__(model, optimizer, data, generator, expected, every=1)
+        self.sites = sites
+        self.measurements: list[StepStatistics] = []
         self.scans: list[tuple[int, str, np.ndarray]] = []
         self.events: list[tuple[int, str, int, str]] = []
         self.certificates: list[Certificate] = []
@@ -96,7 +102,11 @@ class Auditor(Rerun):
         self._before: dict[Tensor, Before] = {}
         self._note(scan(model, self.data, peaks=True))
 
+    def site_index(self, name: str, op: str, units: int) -> int:
+        return self.sites[name]
+
     def before_step(self) -> None:
+        super().before_step()
         self._before = {
             p: Before(p, self.optimizer, group)
             for group in self.optimizer.param_groups
@@ -104,6 +114,7 @@ class Auditor(Rerun):
         }
 
     def stepped(self) -> None:
+        self.measurements.append(self.measured())
         self._note(scan(self.model, self.data, peaks=True))
 
     def _note(self, found: dict[str, SiteScan]) -> None:

@@ -21,8 +21,9 @@ import numpy as np
 
 from backstory.arrays import Generator, default_generator
 from backstory.errors import ArgumentError, ReplayError, RunError, SourceChangedError
-from backstory.insight.record import Attachment, Recorder, never
-from backstory.insight.run import Recording, Run, Watched, open_run, start_recording
+from backstory.insight.record import Recorder, never
+from backstory.insight.run import Recording, Run, Watched, start_recording
+from backstory.insight.statistics import Statistics
 from backstory.nn import Module
 from backstory.optim import Optimizer
 
@@ -32,7 +33,13 @@ Train = Callable[[dict[str, Any], Any], Any]
 
 
 def experiment(
-    train: Train, config: Mapping[str, Any], path: str | Path, *, threads: int = 1, scan_at: Any = never
+    train: Train,
+    config: Mapping[str, Any],
+    path: str | Path,
+    *,
+    threads: int = 1,
+    scan_at: Any = never,
+    every: int = 8,
 ) -> Run:
     """Run ``train(config, watch)`` and record it so that it can be rerun.
 
@@ -40,6 +47,9 @@ def experiment(
     trains. It must be a function at the top of an importable module, and draw its random numbers from
     backstory's streams: ``backstory.manual_seed(config["seed"])`` has been called before. ``config`` is
     anything that JSON can hold. BLAS runs with ``threads`` threads, here and in every rerun.
+
+    Since the training can be replayed, only every ``every``-th step is measured while it runs (its
+    loss is always kept); ``run.audit()`` measures them all.
     """
     recipe = _describe(train, config, threads)
     started: list[Recording] = []
@@ -54,7 +64,7 @@ def experiment(
                 instead="one experiment() for each training",
             )
         started.append(
-            start_recording(Recorder(model, optimizer, data, generator, scan_at), Path(path), recipe)
+            start_recording(Recorder(model, optimizer, data, generator, scan_at, every), Path(path), recipe)
         )
         return started[0]
 
@@ -72,7 +82,7 @@ def experiment(
             instead="run = watch(model, optimizer, data=inputs) before the training loop",
         )
     started[0].close()
-    return open_run(path)
+    return Run(Path(path), known_good=True)
 
 
 def _describe(train: Train, config: Mapping[str, Any], threads: int) -> dict[str, Any]:
@@ -205,7 +215,7 @@ class Stop(Exception):
     """Ends the replay of a training that was cut short, where its recording ends."""
 
 
-class Rerun(Attachment, Watched):
+class Rerun(Statistics, Watched):
     """The watch of a rerun: follows it, compares it with the recording if it has one, stores nothing."""
 
     def __init__(
@@ -215,8 +225,9 @@ class Rerun(Attachment, Watched):
         data: Any,
         generator: Generator | None,
         expected: Expected | None,
+        every: int = 0,
     ) -> None:
-        super().__init__(model, optimizer, data, generator)
+        super().__init__(model, optimizer, data, generator, every)
         self.expected = expected
         self.metrics: dict[str, float] = {}
         self.last_loss: float | None = None

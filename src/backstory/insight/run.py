@@ -28,9 +28,9 @@ __all__ = ["Recording", "Run", "Watched", "open_run", "start_recording", "unwatc
 class Run:
     """A recorded training, finished or still being written. Get one from :func:`open_run`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, known_good: bool = False) -> None:
         self.path = path
-        self._reader = Reader(path)
+        self._reader = Reader(path, known_good)
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         return self._reader.rows(query, *values)
@@ -64,15 +64,18 @@ class Run:
     def norms(self) -> dict[str, np.ndarray]:
         """Per parameter an array (3, steps): the 2-norms of its gradient, of its change and of its weights.
 
-        The weights' norm is taken every eighth step and stands for the steps up to the next.
+        NaN at a step that was not measured. The weights' norm is taken every eighth step and stands
+        for the steps up to the next.
         """
         names = [name for (name,) in self._rows("SELECT name FROM parameters ORDER BY parameter")]
         rows = self._rows("SELECT gradients, changes, weights FROM steps ORDER BY step")
-        table = np.zeros((len(rows), 3, len(names)))
+        table = np.full((len(rows), 3, len(names)), np.nan)
         weights = np.full(len(names), np.nan)
         for i, (gradients, changes, taken) in enumerate(rows):
             weights = weights if taken is None else np.frombuffer(taken)
-            table[i] = np.frombuffer(gradients), np.frombuffer(changes), weights
+            if gradients is not None:
+                table[i, 0], table[i, 1] = np.frombuffer(gradients), np.frombuffer(changes)
+            table[i, 2] = weights
         return {name: table[:, :, i].T for i, name in enumerate(names)}
 
     def gates(self, site: Site | str) -> tuple[np.ndarray, np.ndarray]:
@@ -242,7 +245,7 @@ class Recording(Run, Watched):
     @property
     def _reader(self) -> Reader:
         self._writer.flush()
-        return Reader(self.path)
+        return Reader(self.path, known_good=True)
 
     @property
     def step(self) -> int:  # type: ignore[override]
@@ -305,16 +308,18 @@ def watch(
     data: Any,
     generator: Generator | None = None,
     scan_at: Any = powers_of_two,
+    every: int = 1,
 ) -> Recording:
     """Record a training from now on into a new folder ``path``; the loop itself stays as it is.
 
     ``data`` are the inputs on which a unit counts as dead or alive, usually all training inputs, one
     sample per row. They are scanned now, after the steps for which ``scan_at(step)`` is true (1, 2, 4,
     8, … by default; ``lambda step: True`` makes every event exact) and at the end. ``generator`` is
-    the training's random stream, stored in snapshots. A run that was only watched cannot be rerun;
+    the training's random stream, stored in snapshots. Gates and norms are measured at every ``every``-th
+    step, the loss at all. A run that was only watched cannot be rerun;
     see :func:`backstory.experiment`.
     """
-    recorder = Recorder(model, optimizer, data, generator, scan_at)
+    recorder = Recorder(model, optimizer, data, generator, scan_at, every)
     return start_recording(recorder, Path(path), None)
 
 

@@ -32,7 +32,7 @@ CREATE TABLE sites (site INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, op TEXT
                     units INTEGER NOT NULL);
 CREATE TABLE parameters (parameter INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, shape TEXT NOT NULL);
 CREATE TABLE steps (step INTEGER PRIMARY KEY, loss REAL, backwards INTEGER NOT NULL,
-                    gradients BLOB NOT NULL, changes BLOB NOT NULL, weights BLOB);
+                    gradients BLOB, changes BLOB, weights BLOB);
 CREATE TABLE gates (step INTEGER, site INTEGER, samples INTEGER NOT NULL, open BLOB NOT NULL,
                     PRIMARY KEY (step, site)) WITHOUT ROWID;
 CREATE TABLE scans (step INTEGER, site INTEGER, states BLOB NOT NULL, PRIMARY KEY (step, site)) WITHOUT ROWID;
@@ -212,10 +212,15 @@ def _claim(path: Path) -> None:
 
 
 class Reader:
-    """Reads a run, also while it is being written. Refuses what is no run of this format."""
+    """Reads a run, also while it is being written. Refuses what is no run of this format.
 
-    def __init__(self, path: Path) -> None:
+    A run that this process has just written is ``known_good``: looking would wait for its database.
+    """
+
+    def __init__(self, path: Path, known_good: bool = False) -> None:
         self.path = path
+        if known_good:
+            return
         file = database(path)
         if not file.is_file():
             raise RunError(

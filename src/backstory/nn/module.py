@@ -85,17 +85,17 @@ class Module:
 
     def _observed(self, ctx: Any, args: Any, kwargs: Any) -> Any:
         """The call of the module that is being watched: its observer sees what runs inside."""
-        ctx.observer = observer = self._observer
-        observer.begin(self, args)
+        observer = self._observer
+        if not observer.begin(self):
+            return self.forward(*args, **kwargs)
+        ctx.observer = observer
         try:
-            result = self.forward(*args, **kwargs)
+            return self.forward(*args, **kwargs)
         except BaseException:
             observer.abandon()
             raise
         finally:
             ctx.observer = None
-        observer.end(result)
-        return result
 
     def __setattr__(self, name: str, value: Any) -> None:
         if "_modules" not in self.__dict__:

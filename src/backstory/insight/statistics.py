@@ -1,0 +1,134 @@
+"""What is measured of a training step: which gates were open, and the norms of gradients and changes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backstory.arrays import Generator
+from backstory.autograd.modes import is_grad_enabled
+from backstory.insight.attach import Attachment
+from backstory.insight.scan import local_derivative
+from backstory.insight.sites import site_name
+from backstory.nn import Module
+from backstory.ops import Op
+from backstory.optim import Optimizer
+from backstory.tensor import Tensor
+
+__all__ = ["GATES", "STEP", "Statistics", "StepStatistics", "rows"]
+
+# Weights move by a thousandth or so per step: their norms need not be taken anew at every one.
+WEIGHTS_EVERY = 8
+
+STEP = "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?)"
+GATES = "INSERT OR REPLACE INTO gates VALUES (?,?,?,?)"
+
+
+class StepStatistics(NamedTuple):
+    """One step: the loss, squared norms per parameter, and per site the samples and open counts.
+
+    Norms are ``None`` and ``opened`` is empty at a step that was not measured.
+    """
+
+    step: int
+    loss: float | None
+    backwards: int
+    gradients: list[float] | None
+    changes: list[float] | None
+    weights: list[float] | None
+    opened: dict[int, list[Any]]
+
+
+class Statistics(Attachment):
+    """Measures every ``every``-th step, from the first on; with 0 none."""
+
+    def __init__(
+        self, model: Module, optimizer: Optimizer, data: Any, generator: Generator | None, every: int
+    ) -> None:
+        super().__init__(model, optimizer, data, generator)
+        self._every = every
+        self._open: dict[int, list[Any]] = {}
+        self._counted: dict[int, list[Any]] = {}  # before the forward pass under way
+        self._by_key: dict[tuple[str, str, int], int] = {}
+        self._gradients: list[float] | None = None
+        self.parameters = [(name, p) for name, p in model.named_parameters() if p in optimizer.state]
+        self._tensors = [p for _, p in self.parameters]
+
+    @property
+    def _measuring(self) -> bool:
+        """Whether the step under way is measured."""
+        return self._every > 0 and self.step % self._every == 0
+
+    def site_index(self, name: str, op: str, units: int) -> int:
+        """The number of the site ``name`` in the run."""
+        raise NotImplementedError
+
+    def begin(self, model: Module) -> bool:
+        if not (self._measuring and model.training and is_grad_enabled() and self.alive):
+            return False
+        self.restart()
+        self._counted = {index: list(seen) for index, seen in self._open.items()}
+        return True
+
+    def abandon(self) -> None:
+        self._open = self._counted
+
+    def gate(self, key: tuple[str, str, int], op: Op, args: Any, result: Tensor, params: Any) -> None:
+        index = self._by_key.get(key)
+        if index is None:
+            index = self._by_key[key] = self.site_index(site_name(key), op.name, result.shape[-1])
+        derivative = local_derivative(op, args, result, params)
+        counts = open_counts(derivative)
+        seen = self._open.get(index)
+        if seen is None:
+            self._open[index] = [len(derivative), counts]
+        else:
+            seen[0] += len(derivative)
+            seen[1] = seen[1] + counts.astype(np.uint32)
+
+    def before_step(self) -> None:
+        if self._measuring:
+            self.optimizer.changes = {}
+            self._gradients = [_square(p.grad.array) if p.grad is not None else 0.0 for p in self._tensors]
+
+    def measured(self) -> StepStatistics:
+        """The statistics of the step that is just over."""
+        step, loss = self.step, self.loss if self._losses else None
+        gradients, opened = self._gradients, self._open
+        if gradients is None:
+            return StepStatistics(step, loss, len(self._losses), None, None, None, opened)
+        changes = self.optimizer.changes or {}
+        self.optimizer.changes, self._gradients, self._open = None, None, {}
+        moved = [_square(changes[p]) if p in changes else 0.0 for p in self._tensors]
+        weights = [_square(p.array) for p in self._tensors] if step % WEIGHTS_EVERY == 1 else None
+        return StepStatistics(step, loss, len(self._losses), gradients, moved, weights, opened)
+
+
+def rows(entry: StepStatistics) -> list[tuple[str, tuple[Any, ...]]]:
+    """The rows of a step in the store."""
+    norms = (_norms(entry.gradients), _norms(entry.changes), _norms(entry.weights))
+    found: list[tuple[str, tuple[Any, ...]]] = [(STEP, (entry.step, entry.loss, entry.backwards, *norms))]
+    for index, (samples, counts) in entry.opened.items():
+        found.append((GATES, (entry.step, index, samples, counts.astype(np.uint32).tobytes())))
+    return found
+
+
+def _norms(squares: list[float] | None) -> bytes | None:
+    if squares is None:
+        return None
+    with np.errstate(all="ignore"):
+        return np.sqrt(np.array(squares, np.float64)).tobytes()
+
+
+def open_counts(derivative: Any) -> Any:
+    """For how many rows each unit's gate is open: where the local derivative is not 0."""
+    opened = derivative if derivative.dtype == bool else derivative != 0
+    if len(opened) < 256:
+        return np.add.reduce(opened.view(np.uint8), 0, np.uint8)
+    return np.add.reduce(opened, 0, np.uint32)
+
+
+def _square(x: np.ndarray) -> float:
+    """The squared 2-norm."""
+    return np.vdot(x, x)  # type: ignore[return-value]
