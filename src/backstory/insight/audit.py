@@ -68,6 +68,7 @@ class Before:
     """One parameter as it was before an update: value, gradient, optimizer state, settings."""
 
     def __init__(self, p: Tensor, optimizer: Optimizer, group: Mapping[str, Any]) -> None:
+        self.optimizer = optimizer
         self.value = p.array.copy()
         self.gradient = None if p.grad is None else p.grad.array.copy()
         self.state = dict(optimizer.state[p])
@@ -77,7 +78,8 @@ class Before:
         """The terms of its update; none if it did not move, ``None`` if the rule has no split."""
         if self.gradient is None:
             return {}
-        return sgd_terms(self.value, self.gradient, self.state, self.group)
+        with np.errstate(all="ignore"):
+            return sgd_terms(self.optimizer, self.value, self.gradient, self.state, self.group)
 
 
 class Auditor(Rerun):
@@ -132,7 +134,6 @@ class Auditor(Rerun):
 
     def _certify(self, died: list[tuple[str, int, int]]) -> list[Certificate]:
         samples = sorted({sample for _, _, sample in died})
-        row = {sample: i for i, sample in enumerate(samples)}
         part = self.data[np.array(samples)]
         new = _fronts(self.model, part)
         now = {p: p.array.copy() for p in self._before}
@@ -144,82 +145,98 @@ class Auditor(Rerun):
             for p, value in now.items():
                 np.copyto(p.array, value)
         return [
-            self._certificate(name, unit, sample, row[sample], old[name], new[name], len(samples))
+            self._certificate(name, unit, sample, samples, old[name], new[name])
             for name, unit, sample in died
         ]
 
     def _certificate(
-        self, site: str, unit: int, sample: int, row: int, old: Front, new: Front, samples: int
+        self, site: str, unit: int, sample: int, samples: list[int], old: Front, new: Front
     ) -> Certificate:
-        z_old, z_new = float(old.z[row][unit]), float(new.z[row][unit])
+        row = old.row(unit, samples.index(sample), len(samples))
         base = {
             "site": site,
             "unit": unit,
             "step": self.step,
             "sample": sample,
-            "before": z_old,
-            "after": z_new,
+            "before": float(old.z[row, unit]),
+            "after": float(new.z[row, unit]),
+            "at_zero": old.at_zero,
         }
-        if old.weight is None or old.x is None or new.x is None or len(old.x) != samples:
-            note = (
-                "the layer in front is no plain linear layer on one row per sample: only the total is known"
-            )
+        if old.layer is None or new.layer is None:
+            note = "the layer in front is no linear layer: only the total is known"
             return Certificate(**base, note=note)
-        (w_old, w_new, w_terms), (b_old, b_new, b_terms) = (
-            self._moved(old.weight, unit),
-            self._moved(old.bias, unit),
-        )
+        notes: list[str] = []
         weights, bias, inputs = decompose(
-            (w_old, float(b_old), old.x[row]), (w_new, float(b_new), new.x[row]), w_terms, b_terms
+            old.layer.at(unit, row),
+            new.layer.at(unit, row),
+            self._terms(old.layer.weight, old.layer.w, new.layer.w, unit, notes),
+            self._terms(old.layer.bias, old.layer.b, new.layer.b, unit, notes),
         )
-        note = ""
-        if w_terms is None:
-            note = f"{type(self.optimizer).__name__}'s update is not split into its terms yet"
-        return Certificate(
-            **base, weights=weights, bias=bias, inputs=inputs, at_zero=float(old.at_zero), note=note
-        )
+        if old.layer.bias is None:
+            bias = {}
+        return Certificate(**base, weights=weights, bias=bias, inputs=inputs, note="; ".join(notes))
 
-    def _moved(self, p: Tensor | None, unit: int) -> tuple[Any, Any, Any]:
-        """One unit's row of a parameter: before, after, and the terms in between."""
-        if p is None:
-            return 0.0, 0.0, {}
-        before = self._before.get(p)
-        if before is None:  # in no optimizer: it stays
-            return p.array[unit], p.array[unit], {}
-        terms = before.terms()
-        return (
-            before.value[unit],
-            p.array[unit],
-            None if terms is None else {k: v[unit] for k, v in terms.items()},
-        )
+    def _terms(
+        self, used: Tensor | None, old: np.ndarray, new: np.ndarray, unit: int, notes: list[str]
+    ) -> dict[str, Any] | None:
+        """The terms of one unit's share of an update; ``None``, and a note, where they are not known."""
+        before = None if used is None else self._before.get(used)
+        if before is None:
+            if np.array_equal(old[unit], new[unit], equal_nan=True):
+                return {}
+            note = "a weight that is computed from parameters is not split into terms"
+        else:
+            terms = before.terms()
+            if terms is not None:
+                return {key: value[unit] for key, value in terms.items()}
+            nesterov = " with Nesterov's momentum" if before.group.get("nesterov") else ""
+            note = f"{type(self.optimizer).__name__}'s update{nesterov} is not split into its terms yet"
+        if note not in notes:
+            notes.append(note)
+        return None
+
+
+class Layer:
+    """A linear layer as it ran: its tensors, and copies of their values and of its input."""
+
+    def __init__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+        self.weight, self.bias = weight, bias
+        self.x, self.w = rows_of_units(x.array).copy(), weight.array.copy()
+        self.b = np.zeros(len(self.w), self.w.dtype) if bias is None else bias.array.copy()
+
+    def at(self, unit: int, row: int) -> tuple[np.ndarray, float, np.ndarray]:
+        """Weights, bias and inputs of one unit on one row."""
+        return self.w[unit], float(self.b[unit]), self.x[row]
 
 
 class Front:
-    """What stands in front of a site: the linear layer, its input, and the pre-activation."""
+    """What stands in front of a site: the pre-activation, and the linear layer that made it, if one did."""
 
-    def __init__(self, z: np.ndarray, layer: Any, at_zero: float) -> None:
-        self.z, self.at_zero = z, at_zero
-        self.x = self.weight = self.bias = None
-        if layer is not None:
-            x, self.weight, *bias = layer
-            self.x = x.array if x.ndim == 2 else None
-            self.bias = bias[0] if bias else None
+    def __init__(self, z: np.ndarray, layer: Layer | None, at_zero: float) -> None:
+        self.z, self.layer, self.at_zero = z, layer, at_zero
+
+    def row(self, unit: int, place: int, samples: int) -> int:
+        """The row with the largest pre-activation among those of the sample at ``place``."""
+        rows = max(len(self.z) // samples, 1)
+        return place * rows + int(np.argmax(self.z[place * rows : (place + 1) * rows, unit]))
 
 
 class _FrontFinder(Observer):
     def __init__(self, model: Module) -> None:
         super().__init__(model)
-        self.layers: list[tuple[Tensor, Any]] = []
+        self.layers: list[tuple[Tensor, int, Layer]] = []
         self.fronts: dict[str, Front] = {}
 
     def ran(self, op: Op, args: Any, result: Tensor, params: Any) -> None:
         if op.name == "linear":
-            self.layers.append((result, args))
+            self.layers.append((result, result._version, Layer(*args)))
         super().ran(op, args, result, params)
 
     def gate(self, key: Any, op: Op, args: Any, result: Tensor, params: Any) -> None:
-        layer = next((inputs for made, inputs in self.layers if made is args[0]), None)
-        self.fronts[site_name(key)] = Front(rows_of_units(args[0].array), layer, params.get("at_zero", 0.0))
+        z = args[0]
+        # Changed in place since, it is no longer what the layer made.
+        layer = next((one for made, version, one in self.layers if made is z and z._version == version), None)
+        self.fronts[site_name(key)] = Front(rows_of_units(z.array).copy(), layer, params.get("at_zero", 0.0))
 
 
 def _fronts(model: Module, data: Tensor) -> dict[str, Front]:

@@ -13,9 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
+
+from backstory.optim import SGD, Optimizer
 
 __all__ = ["Certificate", "decompose", "exact_dot", "sgd_terms"]
 
@@ -88,30 +91,53 @@ def _with_terms(name: str, terms: Mapping[str, float]) -> str:
 def exact_dot(a: np.ndarray, b: np.ndarray) -> float:
     """a·b in float64 with a single rounding at the end.
 
-    Each product is a float plus its rounding error (Dekker's split), and ``math.fsum`` adds exactly.
-
     >>> exact_dot(np.array([1e16, 1.0, -1e16]), np.array([1.0, 1.0, 1.0]))
     1.0
     """
-    return _exact_sum(np.concatenate(_exact_products(a, b)))
+    return _sum_of_products(np.asarray(a, np.float64), np.asarray(b, np.float64))
 
 
-def _exact_sum(terms: np.ndarray) -> float:
-    """The sum with a single rounding; of a diverged network, whatever infinity and NaN make of it."""
-    if np.isfinite(terms).all():
-        return math.fsum(terms)
-    with np.errstate(all="ignore"):
-        return float(terms.sum())
+def _difference(plus: tuple[np.ndarray, np.ndarray], minus: tuple[np.ndarray, np.ndarray]) -> float:
+    """plus·plus − minus·minus, with a single rounding at the end."""
+    a = np.concatenate([plus[0], -minus[0]]).astype(np.float64)
+    return _sum_of_products(a, np.concatenate([plus[1], minus[1]]).astype(np.float64))
 
 
-def _exact_products(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+def _sum_of_products(a: np.ndarray, b: np.ndarray) -> float:
+    """Each product is a float plus its rounding error (Dekker's split), and ``math.fsum`` adds exactly.
+
+    Where the split would leave the range of floats, fractions do the same, slowly.
+    """
     with np.errstate(all="ignore"):
         product = a * b
         a_high, b_high = _upper_half(a), _upper_half(b)
         a_low, b_low = a - a_high, b - b_high
         error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
-    return product, error
+    terms = np.concatenate([product, error])
+    tiny = (np.abs(product) < 1e-290) & (a != 0) & (b != 0)
+    if np.isfinite(terms).all() and not tiny.any():
+        return _exact_sum(terms)
+    if np.isfinite(a).all() and np.isfinite(b).all():
+        return _rounded(sum((Fraction(x) * Fraction(y) for x, y in zip(a, b, strict=True)), Fraction(0)))
+    return _exact_sum(product)
+
+
+def _rounded(value: Fraction) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def _exact_sum(terms: np.ndarray) -> float:
+    """The sum with a single rounding; of a diverged network, whatever infinity and NaN make of it."""
+    if np.isfinite(terms).all():
+        try:
+            return math.fsum(terms)
+        except OverflowError:  # of a partial sum, while the sum itself may be finite
+            return _rounded(sum(map(Fraction, terms), Fraction(0)))
+    with np.errstate(all="ignore"):
+        return float(terms.sum())
 
 
 def _upper_half(x: np.ndarray) -> np.ndarray:
@@ -119,16 +145,13 @@ def _upper_half(x: np.ndarray) -> np.ndarray:
     return scaled - (scaled - x)
 
 
-def _difference(plus: tuple[np.ndarray, np.ndarray], minus: tuple[np.ndarray, np.ndarray]) -> float:
-    """plus·plus − minus·minus, with a single rounding at the end."""
-    return _exact_sum(np.concatenate([*_exact_products(*plus), *(-p for p in _exact_products(*minus))]))
-
-
-def sgd_terms(p: Any, g: Any, state: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any] | None:
+def sgd_terms(
+    optimizer: Optimizer, p: Any, g: Any, state: Mapping[str, Any], group: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """The terms of plain SGD's change of ``p``, from the state before the step; ``None`` for another rule."""
-    if "momentum" not in group or group["nesterov"]:
+    if type(optimizer).update is not SGD.update or group["nesterov"]:
         return None
-    lr, first = group["lr"], state["step"] == 0
+    lr, first = group["lr"], state["step"] == 0 or "momentum_buffer" not in state
     damping = 1.0 if first or group["momentum"] == 0 else 1.0 - group["dampening"]
     terms = {"gradient": -lr * damping * g}
     if group["momentum"] != 0 and not first:

@@ -97,7 +97,7 @@ class Statistics(Attachment):
         step, loss = self.step, self.loss if self._losses else None
         gradients, opened = self._gradients, self._open
         if gradients is None:
-            return StepStatistics(step, loss, len(self._losses), None, None, None, opened)
+            return StepStatistics(step, loss, len(self._losses), None, None, None, {})
         changes = self.optimizer.changes or {}
         self.optimizer.changes, self._gradients, self._open = None, None, {}
         moved = [_square(changes[p]) if p in changes else 0.0 for p in self._tensors]
