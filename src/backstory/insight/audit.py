@@ -124,11 +124,12 @@ class Auditor(Rerun):
         for name, now in found.items():
             before = self._seen.get(name)
             self.scans.append((self.step, name, now.states))
-            for unit, kind in events_between(None if before is None else before.states, now.states):
+            was = None if before is None else before.states
+            for unit, kind in events_between(was, now.states, self.step):
                 self.events.append((self.step, name, unit, kind))
                 if kind == DIED and before is not None and before.sample is not None:
                     died.append((name, unit, int(before.sample[unit])))
-        self._seen = found
+        self._seen.update(found)
         if died:
             self.certificates.extend(self._certify(died))
 
@@ -218,7 +219,8 @@ class Front:
     def row(self, unit: int, place: int, samples: int) -> int:
         """The row with the largest pre-activation among those of the sample at ``place``."""
         rows = max(len(self.z) // samples, 1)
-        return place * rows + int(np.argmax(self.z[place * rows : (place + 1) * rows, unit]))
+        first = min(place * rows, len(self.z) - rows)
+        return first + int(np.argmax(self.z[first : first + rows, unit]))
 
 
 class _FrontFinder(Observer):

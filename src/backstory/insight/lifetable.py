@@ -37,12 +37,15 @@ class Event:
         return f"{self.site}[{self.unit}] {self.kind} {when}"
 
 
-def events_between(before: np.ndarray | None, now: np.ndarray) -> Iterator[tuple[int, str]]:
-    """What changed from one scan's states to the next (from none: what is born dead)."""
+def events_between(before: np.ndarray | None, now: np.ndarray, step: int) -> Iterator[tuple[int, str]]:
+    """What changed from one scan's states to the next, after ``step`` updates.
+
+    From none: what is born dead. A unit of a site that runs for the first time later was not dead before.
+    """
     dead = now == DEAD
     if before is None:
         for unit in np.flatnonzero(dead):
-            yield int(unit), BORN_DEAD
+            yield int(unit), DIED if step else BORN_DEAD
         return
     was = before == DEAD
     for unit in np.flatnonzero(dead != was):

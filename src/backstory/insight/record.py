@@ -94,8 +94,8 @@ class Recorder(Statistics):
             index = self.site_index(name, site.op, len(site.states))
             states = site.states
             self.writer.put("scans", self.step, index, states.tobytes())
-            after, before = self._states.get(name, (self.step, None))
-            for unit, kind in events_between(before, states):
+            after, before = self._states.get(name, (0, None))
+            for unit, kind in events_between(before, states, self.step):
                 self.writer.put("events", self.step, after, index, unit, kind)
             self._states[name] = (self.step, states)
 

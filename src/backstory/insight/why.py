@@ -6,6 +6,7 @@ The gate is the activation's local derivative; a layer without activation behind
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
@@ -123,7 +124,7 @@ def why(
     'gate closed'
     """
     index = _checked_index(parameter, index)
-    label = name or parameter.name or "weight"
+    label = name or parameter.name or ("weight" if len(index) == 2 else "bias")
     if not parameter.requires_grad:
         return Why(label, index, "frozen")
     walked = cotangents(loss)
@@ -132,21 +133,26 @@ def why(
     ]
     if not uses:
         return _with_update(Why(label, index, "not in the graph"), optimizer, parameter)
-    parts = [_factors(node, argument, index, walked) for node, argument in uses]
-    together = _Factors(
-        *(np.concatenate([part[k] for part in parts]) for k in range(3)),
-        at_zero=sum(part.at_zero for part in parts),
-        choice=parts[0].choice,
-    )
-    return _with_update(_judge(label, index, together), optimizer, parameter)
+    with np.errstate(all="ignore"):
+        parts = [_factors(node, argument, index, walked) for node, argument in uses]
+        together = _Factors(
+            *(np.concatenate([part[k] for part in parts]) for k in range(4)),
+            at_zero=sum(part.at_zero for part in parts),
+            choice=parts[0].choice,
+        )
+        return _with_update(_judge(label, index, together), optimizer, parameter)
 
 
 class _Factors(NamedTuple):
-    """Per sample upstream, gate and input; how often z is exactly 0, and the derivative taken there."""
+    """Per row upstream, gate, input and the sample it belongs to.
+
+    Also how often z is exactly 0, and the derivative taken there.
+    """
 
     upstream: np.ndarray
     gate: np.ndarray
     x: np.ndarray
+    sample: np.ndarray
     at_zero: int = 0
     choice: float = 0.0
 
@@ -165,7 +171,7 @@ def _checked_index(parameter: Tensor, index: int | tuple[int, ...]) -> tuple[int
 
 def _factors(node: Node, argument: int, index: tuple[int, ...], walked: Mapping[Node, Any]) -> _Factors:
     """The factors of one use of the parameter."""
-    if node.op.name != "linear":
+    if node.op.name != "linear" or argument == 0:
         raise GraphError(
             f"why() about a parameter of {node!r}",
             why="the factors upstream × gate × input are known for the weights and biases of linear layers",
@@ -182,12 +188,13 @@ def _factors(node: Node, argument: int, index: tuple[int, ...], walked: Mapping[
         xp = namespace(upstream)
         partial = op.partials[0](xp, gate_node.ans, *gate_node.inputs, **gate_node.params)  # type: ignore[attr-defined]
         gate = _column(partial, unit).astype(upstream.dtype)
-    if argument == 2:
-        return _Factors(upstream, gate, np.ones_like(upstream))
-    x = _column(node.inputs[0], index[1])
+    x = np.ones_like(upstream) if argument == 2 else _column(node.inputs[0], index[1])
+    samples = node.shape[0] if len(node.shape) > 1 else 1
+    sample = np.arange(len(upstream)) * samples // max(len(upstream), 1)
     if gate_node is None or not gate_node.op.gates:
-        return _Factors(upstream, gate, x)
-    return _Factors(upstream, gate, x, _exactly_zero(node, unit), gate_node.params.get("at_zero", 0.0))
+        return _Factors(upstream, gate, x, sample)
+    choice = gate_node.params.get("at_zero", gate_node.params.get("negative_slope", 0.0))
+    return _Factors(upstream, gate, x, sample, _exactly_zero(node, unit), choice)
 
 
 def _activation(node: Node, walked: Mapping[Node, Any]) -> Node | None:
@@ -199,15 +206,15 @@ def _activation(node: Node, walked: Mapping[Node, Any]) -> Node | None:
 
 
 def _exactly_zero(node: Node, unit: int) -> int:
-    """For how many samples the unit's pre-activation is exactly 0."""
-    x, weight = node.inputs[0], node.edges[1]
-    z = x.reshape(-1, x.shape[-1]) @ weight.array[unit]
-    if len(node.edges) > 2:
-        bias = node.edges[2]
-        if not isinstance(bias, Tensor):  # a frozen bias is not in the graph
-            return 0
-        z = z + bias.array[unit]
-    return int((z == 0).sum())
+    """For how many rows the unit's pre-activation is exactly 0, computed as the layer did.
+
+    A frozen weight or bias is not in the graph, and then nothing can be said: 0.
+    """
+    x, (_, *parameters) = node.inputs[0], node.edges
+    if x is None or not all(isinstance(p, Tensor) for p in parameters):
+        return 0
+    z = node.op.forward(eager, x, *(p.array for p in parameters))
+    return int((_column(z, unit) == 0).sum())
 
 
 def _column(x: np.ndarray, feature: int) -> np.ndarray:
@@ -216,9 +223,9 @@ def _column(x: np.ndarray, feature: int) -> np.ndarray:
 
 def _judge(label: str, index: tuple[int, ...], factors: _Factors) -> Why:
     """The verdict: the first factor that is 0 for every sample, if there is one."""
-    upstream, gate, x, at_zero, choice = factors
+    upstream, gate, x, sample, at_zero, choice = factors
     product = np.where(gate == 0, 0.0, upstream * gate) * x
-    gradient = float(product.sum())
+    gradient = math.fsum(product) if np.isfinite(product).all() else float(product.sum())
     verdict = "moves"
     if not np.any(product):
         first = {"upstream zero": upstream, "gate closed": gate, "input zero": x}
@@ -227,9 +234,11 @@ def _judge(label: str, index: tuple[int, ...], factors: _Factors) -> Why:
         )
     elif gradient == 0:
         verdict = "cancels"
+    if len(product) == 0:
+        return Why(label, index, verdict)
     most = int(np.argmax(np.abs(product))) if np.any(product) else int(np.argmax(np.abs(upstream)))
     example = {
-        "sample": most,
+        "sample": int(sample[most]),
         "upstream": float(upstream[most]),
         "gate": float(gate[most]),
         "input": float(x[most]),
@@ -254,6 +263,8 @@ def _with_update(answer: Why, optimizer: Optimizer | None, parameter: Tensor) ->
     """The answer with the terms of the next update of the entry, if an optimizer is given."""
     if optimizer is None:
         return answer
+    if answer.verdict == "not in the graph" and parameter.grad is None and parameter in optimizer.state:
+        return replace(answer, note="without a gradient the optimizer passes over it: nothing moves it")
     for group in optimizer.param_groups:
         if any(p is parameter for p in group["params"]):
             state = {
@@ -261,7 +272,7 @@ def _with_update(answer: Why, optimizer: Optimizer | None, parameter: Tensor) ->
                 for key, value in optimizer.state[parameter].items()
             }
             value, gradient = parameter.array[answer.index], np.float64(answer.gradient)
-            terms = sgd_terms(value, gradient, state, group)
+            terms = sgd_terms(optimizer, value, gradient, state, group)
             if terms is None:
                 change, _ = optimizer.update(eager, value, gradient, state, group)
                 terms = {type(optimizer).__name__: change}
