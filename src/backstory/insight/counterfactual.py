@@ -115,7 +115,9 @@ class Outcomes:
         return median(o.dead / max(o.units, 1) for o in self.of(change))
 
     def mark(self, change: str) -> str:
-        """✔ helps and few units die, ◐ helps but over 10 % still die, ✘ does not help."""
+        """✔ helps and few die, ◐ helps but over 10 % still die, ✘ does not help; ? too few pairs to tell."""
+        if 0.5 ** len(self.pairs(change)) > SIGNIFICANT:
+            return "?"
         if self.p_value(change) > SIGNIFICANT:
             return "✘"
         return "✔" if self.dead_share(change) <= FEW_DEAD else "◐"

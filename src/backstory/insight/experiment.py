@@ -134,6 +134,7 @@ def _pools() -> Any:
     return ThreadpoolController().select(user_api="blas")
 
 
+@cache
 def _blas() -> list[str]:
     keys = ("internal_api", "version", "architecture")
     return [" ".join(str(pool.get(key)) for key in keys) for pool in _pools().info()]
