@@ -36,6 +36,7 @@ class Attachment(Observer):
         self._losses: list[float] = []
         self._pid = os.getpid()
         self._listening: list[Callable[[Any], None]] = []
+        self._on_backward: Callable[[Any], None] = self.heard
         self._handles: list[Any] = []
 
     def attach(self) -> None:
@@ -57,20 +58,28 @@ class Attachment(Observer):
                 live._losses.clear()
 
         object.__setattr__(self.model, "_observer", self)
-        self._listening = context().backward_listeners
-        self._listening.append(on_backward)
+        self._on_backward = on_backward
+        self._listen()
         self._handles = [
             self.optimizer.register_step_pre_hook(before),
             self.optimizer.register_step_post_hook(after),
         ]
-        self._on_backward = on_backward
+
+    def _listen(self) -> None:
+        """Hear of backward passes in the present thread, and in no other."""
+        self._deafen()
+        self._listening = context().backward_listeners
+        self._listening.append(self._on_backward)
+
+    def _deafen(self) -> None:
+        if self._on_backward in self._listening:
+            self._listening.remove(self._on_backward)
 
     def detach(self) -> None:
         """See nothing more; the model and the optimizer are as they were."""
         if self.model._observer is self:
             object.__setattr__(self.model, "_observer", None)
-        if self._handles:
-            self._listening.remove(self._on_backward)
+        self._deafen()
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -93,6 +102,8 @@ class Attachment(Observer):
 
     def begin(self, model: Module) -> bool:
         """A forward pass of the whole model begins; whether to see what runs inside."""
+        if self._listening is not context().backward_listeners:
+            self._listen()
         return False
 
     def abandon(self) -> None:

@@ -65,6 +65,7 @@ class Statistics(Attachment):
         raise NotImplementedError
 
     def begin(self, model: Module) -> bool:
+        super().begin(model)
         if not (self._measuring and model.training and is_grad_enabled() and self.alive):
             return False
         self.restart()

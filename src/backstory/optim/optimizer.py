@@ -109,10 +109,10 @@ class Optimizer(ABC):
 
     def step(self) -> None:
         """Move every parameter that has a gradient, once."""
-        for hook in tuple(self._before):
-            hook(self)
         for group in self.param_groups:
             self.check(group)
+        for hook in tuple(self._before):
+            hook(self)
         quiet = context().quiet.copy()
         for group in self.param_groups:
             quiet.run(self._move, group)
