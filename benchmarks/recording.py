@@ -32,7 +32,7 @@ PARTS = {
     "gates, every step": ("backstory.insight.record", "Recorder.gate"),
     "gradients' norms, every step": ("backstory.insight.record", "Recorder.before_step"),
     "changes' and weights' norms, loss": ("backstory.insight.record", "Recorder.after_step"),
-    "two scans of the declared data": ("backstory.insight.record", "scan"),
+    "two scans of the declared data": ("backstory.insight.attach", "scan"),
     "two snapshots (the copies)": ("backstory.insight.record", "Recorder.snapshot"),
     "waiting for the last commit": ("backstory.insight.store", "Writer.close"),
 }

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from backstory.arrays import Generator, default_generator
+from backstory.autograd.modes import relu_derivative_at_zero
 from backstory.errors import RunError
-from backstory.graph import context
-from backstory.insight.scan import checked_data
+from backstory.graph import Context, context
+from backstory.insight.scan import SiteScan, checked_data, scan
 from backstory.insight.sites import Observer
 from backstory.nn import Module
 from backstory.optim import Optimizer
@@ -35,8 +35,10 @@ class Attachment(Observer):
         self.step = 0
         self._losses: list[float] = []
         self._pid = os.getpid()
-        self._listening: list[Callable[[Any], None]] = []
-        self._on_backward: Callable[[Any], None] = self.heard
+        self.at_zero = context().relu_at_zero
+        self._moved = {p for p in model.parameters() if p in optimizer.state}
+        self._hearing: Context | None = None
+        self._listening: list[list[Callable[[Any], None]]] = []
         self._handles: list[Any] = []
 
     def attach(self) -> None:
@@ -59,27 +61,25 @@ class Attachment(Observer):
 
         object.__setattr__(self.model, "_observer", self)
         self._on_backward = on_backward
-        self._listen()
+        self._listen(context())
+        weakref.finalize(self, _deafen, self._listening, on_backward).atexit = False
         self._handles = [
             self.optimizer.register_step_pre_hook(before),
             self.optimizer.register_step_post_hook(after),
         ]
 
-    def _listen(self) -> None:
-        """Hear of backward passes in the present thread, and in no other."""
-        self._deafen()
-        self._listening = context().backward_listeners
-        self._listening.append(self._on_backward)
-
-    def _deafen(self) -> None:
-        if self._on_backward in self._listening:
-            self._listening.remove(self._on_backward)
+    def _listen(self, ctx: Context) -> None:
+        """Hear of backward passes in one more thread."""
+        self._hearing = ctx
+        if ctx.backward_listeners not in self._listening:
+            ctx.backward_listeners.append(self._on_backward)
+            self._listening.append(ctx.backward_listeners)
 
     def detach(self) -> None:
         """See nothing more; the model and the optimizer are as they were."""
         if self.model._observer is self:
             object.__setattr__(self.model, "_observer", None)
-        self._deafen()
+        _deafen(self._listening, self._on_backward)
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -90,21 +90,59 @@ class Attachment(Observer):
         return os.getpid() == self._pid
 
     def heard(self, roots: list[Tensor]) -> None:
-        """A backward pass starts; losses of several before one step (accumulation) add up."""
-        root = roots[0]
-        if self.alive and root.numel() == 1:
-            self._losses.append(root.array.item())
+        """A backward pass starts; losses of several before one step (accumulation) add up.
+
+        What was heard before the gradients were cleared moves nothing any more, and what was not
+        computed from the model's parameters is another model's.
+        """
+        if not self.alive or not any(map(self._concerns, roots)):
+            return
+        if all(p.grad is None for p in self._moved):
+            self._losses.clear()
+        self._losses += [root.array.item() for root in roots if root.numel() == 1]
+
+    def _concerns(self, root: Tensor) -> bool:
+        """Whether a parameter that the optimizer moves is below ``root`` in the graph."""
+        stack: list[Any] = [root.grad_fn]
+        seen = set()
+        while stack:
+            node = stack.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            for edge in node.edges:
+                if isinstance(edge, Tensor):
+                    if edge in self._moved:
+                        return True
+                else:
+                    stack.append(edge)
+        return False
 
     @property
-    def loss(self) -> float:
-        """The loss of the present step: the sum over its backward passes."""
-        return math.fsum(self._losses) if all(map(math.isfinite, self._losses)) else sum(self._losses)
+    def loss(self) -> float | None:
+        """The loss of the present step: the sum over its backward passes, if there was one."""
+        return sum(self._losses) if self._losses else None
 
     def begin(self, model: Module) -> bool:
         """A forward pass of the whole model begins; whether to see what runs inside."""
-        if self._listening is not context().backward_listeners:
-            self._listen()
-        return False
+        ctx = context()
+        if not (ctx.levels[-1].grad_enabled and self.alive):
+            return False
+        self.at_zero = ctx.relu_at_zero
+        if ctx is not self._hearing:
+            self._listen(ctx)
+        return model.training
+
+    def scanned(self, peaks: bool = False) -> dict[str, SiteScan]:
+        """Every site on the declared data, with relu's derivative at 0 that the training uses."""
+        with relu_derivative_at_zero(self.at_zero):
+            return scan(self.model, self.data, peaks, self.generators)
+
+    def __deepcopy__(self, memo: Any) -> None:
+        """A copy of a watched model is not watched."""
+
+    def __reduce__(self) -> Any:
+        return _nobody, ()
 
     def abandon(self) -> None:
         """The forward pass raised."""
@@ -114,6 +152,18 @@ class Attachment(Observer):
 
     def after_step(self) -> None:
         """It has; ``step`` is the number of updates so far."""
+
+
+def _nobody() -> None:
+    """What the observer of a pickled model becomes."""
+
+
+def _deafen(listening: list[list[Callable[[Any], None]]], listener: Callable[[Any], None]) -> None:
+    """Let ``listener`` hear of no backward pass any more, in whatever thread."""
+    for listeners in listening:
+        if listener in listeners:
+            listeners.remove(listener)
+    listening.clear()
 
 
 def _check_parts(model: Any, optimizer: Any) -> None:
@@ -129,9 +179,9 @@ def _check_parts(model: Any, optimizer: Any) -> None:
             why="it sees the updates through the optimizer",
             instead="backstory.optim.SGD(model.parameters(), lr=…)",
         )
-    if model._observer is not None:
+    if any(module._observer is not None for module in model.modules()):
         raise RunError(
-            "watch() of a model that is already watched",
+            "watch() of a model that is already watched, or a part of which is",
             why="two recordings would see each other's scans",
             instead="run.close() on the first recording",
         )

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from backstory.arrays import Generator
+from backstory.autograd.modes import relu_derivative_at_zero
 from backstory.insight.certificate import Certificate, decompose, sgd_terms
 from backstory.insight.experiment import Expected, Rerun, expected_of, rerun
 from backstory.insight.lifetable import DIED, events_between
 from backstory.insight.run import Run
-from backstory.insight.scan import SiteScan, evaluation, rows_of_units, scan
+from backstory.insight.scan import SiteScan, evaluation, rows_of_units
 from backstory.insight.sites import Observer, observing, site_name
 from backstory.insight.statistics import StepStatistics, rows
 from backstory.insight.store import transaction
@@ -102,7 +103,7 @@ class Auditor(Rerun):
         self.certificates: list[Certificate] = []
         self._seen: dict[str, SiteScan] = {}
         self._before: dict[Tensor, Before] = {}
-        self._note(scan(model, self.data, peaks=True))
+        self._note(self.scanned(peaks=True))
 
     def site_index(self, name: str, op: str, units: int) -> int:
         return self.sites[name]
@@ -117,7 +118,7 @@ class Auditor(Rerun):
 
     def stepped(self) -> None:
         self.measurements.append(self.measured())
-        self._note(scan(self.model, self.data, peaks=True))
+        self._note(self.scanned(peaks=True))
 
     def _note(self, found: dict[str, SiteScan]) -> None:
         died: list[tuple[str, int, int]] = []
@@ -135,13 +136,12 @@ class Auditor(Rerun):
 
     def _certify(self, died: list[tuple[str, int, int]]) -> list[Certificate]:
         samples = sorted({sample for _, _, sample in died})
-        part = self.data[np.array(samples)]
-        new = _fronts(self.model, part)
+        new = self._fronts(samples)
         now = {p: p.array.copy() for p in self._before}
         try:
             for p, before in self._before.items():
                 np.copyto(p.array, before.value)
-            old = _fronts(self.model, part)
+            old = self._fronts(samples)
         finally:
             for p, value in now.items():
                 np.copyto(p.array, value)
@@ -149,6 +149,17 @@ class Auditor(Rerun):
             self._certificate(name, unit, sample, samples, old[name], new[name])
             for name, unit, sample in died
         ]
+
+    def _fronts(self, samples: list[int]) -> dict[str, Front]:
+        """The front of every site, on a few samples."""
+        finder = _FrontFinder(self.model)
+        with (
+            relu_derivative_at_zero(self.at_zero),
+            evaluation(self.model, self.generators),
+            observing(finder),
+        ):
+            self.model(self.data[np.array(samples)])
+        return finder.fronts
 
     def _certificate(
         self, site: str, unit: int, sample: int, samples: list[int], old: Front, new: Front
@@ -239,11 +250,3 @@ class _FrontFinder(Observer):
         # Changed in place since, it is no longer what the layer made.
         layer = next((one for made, version, one in self.layers if made is z and z._version == version), None)
         self.fronts[site_name(key)] = Front(rows_of_units(z.array).copy(), layer, params.get("at_zero", 0.0))
-
-
-def _fronts(model: Module, data: Tensor) -> dict[str, Front]:
-    """The front of every site, on a few samples."""
-    finder = _FrontFinder(model)
-    with evaluation(model), observing(finder):
-        model(data)
-    return finder.fronts

@@ -244,7 +244,7 @@ class Rerun(Statistics, Watched):
         return samples
 
     def after_step(self) -> None:
-        self.last_loss = self.loss if self._losses else None
+        self.last_loss = self.loss
         if self.expected is not None:
             self.expected.loss(self.step, self.last_loss)
             self.stepped()

@@ -7,11 +7,9 @@ happen before the first step, at the steps that ``scan_at`` names and at the end
 
 from __future__ import annotations
 
-import contextlib
 import math
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,9 +17,8 @@ import numpy as np
 from backstory.arrays import Generator
 from backstory.errors import RunError
 from backstory.insight.lifetable import events_between
-from backstory.insight.scan import scan
 from backstory.insight.snapshot import take_snapshot
-from backstory.insight.statistics import Statistics, StepStatistics, rows
+from backstory.insight.statistics import Statistics, rows
 from backstory.insight.store import Writer
 from backstory.nn import Module
 from backstory.optim import Optimizer
@@ -53,7 +50,7 @@ class Recorder(Statistics):
     ) -> None:
         super().__init__(model, optimizer, data, generator, every)
         self._scan_at = scan_at
-        self._first = scan(model, self.data)
+        self._first = self.scanned()
         if not self._first:
             raise RunError(
                 f"watch() found no gating activation in {type(model).__name__}",
@@ -63,17 +60,15 @@ class Recorder(Statistics):
         self._states: dict[str, tuple[int, np.ndarray]] = {}
         self._indices: dict[str, int] = {}
         self._noted_nan = False
-        self._steps: deque[StepStatistics] = deque()
 
     def start(self, writer: Writer) -> None:
         """Begin to write: parameters, sites, what is born dead, and the first snapshot."""
         self.writer = writer
-        steps = self._steps  # not self: the writer's thread must not keep the recorder alive
-        writer.sources.append(lambda: _drain(steps))
         for i, (name, p) in enumerate(self.parameters):
             writer.put("parameters", i, name, str(list(p.shape)))
         self._note_scan(self._first)
         self.snapshot()
+        writer.start()
         self.attach()
 
     def snapshot(self) -> None:
@@ -85,9 +80,19 @@ class Recorder(Statistics):
 
     def scan(self) -> None:
         """Decide every unit's state on the declared data, now."""
-        if self._states and all(step == self.step for step, _ in self._states.values()):
-            return
-        self._note_scan(scan(self.model, self.data))
+        self._note_scan(self.scanned())
+
+    def _try_scan(self) -> None:
+        """Scan; a model that raises on the declared data ends no training."""
+        try:
+            self.scan()
+        except Exception as error:
+            self.writer.put("findings", self.step, "scan-failed", f"{type(error).__name__}: {error}")
+            warnings.warn(
+                f"after step {self.step} the model raised on the declared data, which remains unscanned: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _note_scan(self, found: Any) -> None:
         for name, site in found.items():
@@ -108,12 +113,12 @@ class Recorder(Statistics):
 
     def after_step(self) -> None:
         entry = self.measured()
-        self._steps.append(entry)
+        self.writer.add(rows, (entry,))
         loss = entry.loss
         if loss is not None and not math.isfinite(loss) and not self._noted_nan:
             self._note_non_finite(loss)
         if self._scan_at(self.step):
-            self.scan()
+            self._try_scan()
 
     def _note_non_finite(self, loss: float) -> None:
         self._noted_nan = True
@@ -127,12 +132,5 @@ class Recorder(Statistics):
     def finish(self) -> None:
         """The last scan and snapshot; then everything is as before the recording."""
         self.detach()
-        with contextlib.suppress(RunError):
-            self.scan()
         self.snapshot()
-
-
-def _drain(steps: deque[StepStatistics]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The rows of all waiting steps; runs in the writer's thread."""
-    for _ in range(len(steps)):
-        yield from rows(steps.popleft())
+        self._try_scan()

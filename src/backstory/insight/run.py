@@ -217,6 +217,12 @@ class Watched:
     def log(self, **metrics: float) -> None:
         """Note numbers such as ``accuracy=0.9`` at the present step."""
 
+    def take_snapshot(self) -> None:
+        """Store parameters, optimizer state and random streams as they are now."""
+
+    def scan(self) -> None:
+        """Decide every unit's state on the declared data, now."""
+
     def close(self) -> None:
         """The training is over."""
 
@@ -267,11 +273,9 @@ class Recording(Run, Watched):
         super().keep(*answers)
 
     def take_snapshot(self) -> None:
-        """Store parameters, optimizer state and random streams as they are now."""
         self._recorder.snapshot()
 
     def scan(self) -> None:
-        """Decide every unit's state on the declared data, now."""
         self._recorder.scan()
 
     def close(self, status: str = "finished") -> None:
@@ -279,9 +283,11 @@ class Recording(Run, Watched):
         if self._open:
             self._open = False
             if self._recorder.alive:
-                self._recorder.finish()
-                self._writer.meta("status", status)
-                self._writer.close()
+                try:
+                    self._recorder.finish()
+                    self._writer.meta("status", status)
+                finally:
+                    self._writer.close()
 
     def __exit__(self, kind: Any, *rest: Any) -> None:
         self.close("finished" if kind is None else f"ended by {kind.__name__}")

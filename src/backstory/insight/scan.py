@@ -6,17 +6,16 @@ and the same other number for every sample, and else it *bends*.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from backstory.arrays import namespace
+from backstory.arrays import Generator, default_generator, namespace
 from backstory.autograd.modes import no_grad
 from backstory.errors import ArgumentError
-from backstory.graph import context
 from backstory.insight.sites import Observer, observing, site_name
 from backstory.nn import Module
 from backstory.ops import Op
@@ -101,9 +100,10 @@ class _Scanner(Observer):
 
 
 @contextmanager
-def evaluation(model: Module) -> Iterator[None]:
-    """The model in evaluation mode, recording no graph; every training flag is put back."""
+def evaluation(model: Module, generators: Sequence[Generator] = ()) -> Iterator[None]:
+    """The model in evaluation mode, recording no graph; training flags and random streams are put back."""
     flags = [(module, module.training) for module in model.modules()]
+    streams = [(generator, generator.get_state()) for generator in (default_generator(), *generators)]
     with no_grad(), np.errstate(all="ignore"):
         try:
             for module, training in flags:
@@ -113,17 +113,19 @@ def evaluation(model: Module) -> Iterator[None]:
         finally:
             for module, training in flags:
                 object.__setattr__(module, "training", training)
+            for generator, state in streams:
+                generator.set_state(state)
 
 
-def scan(model: Module, data: Tensor, peaks: bool = False) -> dict[str, SiteScan]:
+def scan(
+    model: Module, data: Tensor, peaks: bool = False, generators: Sequence[Generator] = ()
+) -> dict[str, SiteScan]:
     """Every site of ``model`` on ``data``, in the order in which they run.
 
     With ``peaks`` also each unit's largest pre-activation and the sample that has it.
     """
     scanner = _Scanner(model, peaks)
-    ctx = context()
-    with evaluation(model), observing(scanner):
-        assert ctx.observer is scanner
+    with evaluation(model, generators), observing(scanner):
         for start in range(0, len(data), CHUNK):
             part = data if len(data) <= CHUNK else data[start : start + CHUNK]
             scanner.restart()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backstory.arrays import Generator
-from backstory.autograd.modes import is_grad_enabled
+from backstory.graph import Context, context
 from backstory.insight.attach import Attachment
 from backstory.insight.scan import local_derivative
 from backstory.insight.sites import site_name
@@ -50,6 +50,8 @@ class Statistics(Attachment):
         self._every = every
         self._open: dict[int, list[Any]] = {}
         self._counted: dict[int, list[Any]] = {}  # before the forward pass under way
+        self._running: Context | None = None
+        self._changes: dict[Tensor, np.ndarray] = {}
         self._by_key: dict[tuple[str, str, int], int] = {}
         self._gradients: list[float] | None = None
         self.parameters = [(name, p) for name, p in model.named_parameters() if p in optimizer.state]
@@ -65,21 +67,29 @@ class Statistics(Attachment):
         raise NotImplementedError
 
     def begin(self, model: Module) -> bool:
-        super().begin(model)
-        if not (self._measuring and model.training and is_grad_enabled() and self.alive):
+        if not super().begin(model) or not self._measuring or self._elsewhere():
             return False
         self.restart()
         self._counted = {index: list(seen) for index, seen in self._open.items()}
+        return True
+
+    def _elsewhere(self) -> bool:
+        """Whether a forward pass is under way in another thread; of such only the first is seen."""
+        ctx, before = context(), self._running
+        self._running = ctx
+        if before is ctx or before is None or before.observer is not self:
+            return False
+        self._running = before
         return True
 
     def abandon(self) -> None:
         self._open = self._counted
 
     def gate(self, key: tuple[str, str, int], op: Op, args: Any, result: Tensor, params: Any) -> None:
+        derivative = local_derivative(op, args, result, params)
         index = self._by_key.get(key)
         if index is None:
-            index = self._by_key[key] = self.site_index(site_name(key), op.name, result.shape[-1])
-        derivative = local_derivative(op, args, result, params)
+            index = self._by_key[key] = self.site_index(site_name(key), op.name, derivative.shape[1])
         counts = open_counts(derivative)
         seen = self._open.get(index)
         if seen is None:
@@ -90,17 +100,19 @@ class Statistics(Attachment):
 
     def before_step(self) -> None:
         if self._measuring:
-            self.optimizer.changes = {}
+            if self.optimizer.changes is None:  # another model's recorder may have asked for them
+                self.optimizer.changes = {}
+            self._changes = self.optimizer.changes
             self._gradients = [_square(p.grad.array) if p.grad is not None else 0.0 for p in self._tensors]
 
     def measured(self) -> StepStatistics:
         """The statistics of the step that is just over."""
-        step, loss = self.step, self.loss if self._losses else None
+        step, loss = self.step, self.loss
         gradients, opened = self._gradients, self._open
         if gradients is None:
             return StepStatistics(step, loss, len(self._losses), None, None, None, {})
-        changes = self.optimizer.changes or {}
-        self.optimizer.changes, self._gradients, self._open = None, None, {}
+        changes = self._changes
+        self.optimizer.changes, self._changes, self._gradients, self._open = None, {}, None, {}
         moved = [_square(changes[p]) if p in changes else 0.0 for p in self._tensors]
         weights = [_square(p.array) for p in self._tensors] if step % WEIGHTS_EVERY == 1 else None
         return StepStatistics(step, loss, len(self._losses), gradients, moved, weights, opened)
@@ -131,5 +143,8 @@ def open_counts(derivative: Any) -> Any:
 
 
 def _square(x: np.ndarray) -> float:
-    """The squared 2-norm."""
-    return np.vdot(x, x)  # type: ignore[return-value]
+    """The squared 2-norm; of short floats in float64 where their own range does not hold it."""
+    square: Any = np.vdot(x, x)
+    if square.__class__ is np.float64 or 1e-30 < square < 1e30:
+        return square
+    return _square(x.astype(np.float64))

@@ -13,8 +13,8 @@ import threading
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ class Writer:
 
     A failure to write (a full disk, say) is warned about once and ends the recording, not the
     training. After a fork the child's writer does nothing. A writer that is forgotten, or alive when
-    the process ends, is closed.
+    the process ends, is closed. What is added before :meth:`start` is committed together, so that a run
+    has all it needs to be read or nothing at all.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,7 +69,7 @@ class Writer:
         self._worker = _Worker(path)
         self.flush = self._worker.flush
         self.add = self._worker.add
-        self.sources = self._worker.sources
+        self.start = self._worker.start
         weakref.finalize(self, self._worker.end)
 
     def close(self) -> None:
@@ -86,33 +87,37 @@ class Writer:
 
 
 class _Worker:
-    """The thread that owns the connection, and the queue that feeds it.
+    """The thread that owns the connection, and the one queue that feeds it.
 
-    ``sources`` are asked for rows at every commit: work that need not be done by the training thread.
+    Every commit takes all that the queue holds: a run always ends between two of its rows, in order.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._pid = os.getpid()
-        self._rows: deque[tuple[str | Callable[..., None], tuple[Any, ...]]] = deque()
-        self.sources: list[Callable[[], Iterable[tuple[Any, tuple[Any, ...]]]]] = []
+        self._rows: deque[tuple[str | Callable[..., Any], tuple[Any, ...]]] = deque()
         self._wake = threading.Event()
         self._done = threading.Condition()
         self._asked = self._served = 0
-        self._closing = False
+        self._closing = self._failed = False
         self._thread = threading.Thread(target=self._work, name="backstory-writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to commit."""
         self._thread.start()
 
-    def add(self, statement: str | Callable[..., None], row: tuple[Any, ...]) -> None:
-        """Let ``statement`` (SQL, or a function) be executed with ``row`` at the next commit.
+    def add(self, statement: str | Callable[..., Any], row: tuple[Any, ...]) -> None:
+        """Let ``statement`` be executed with ``row`` at the next commit: SQL, or a function.
 
-        Rows of one statement keep their order.
+        A function is called in the writer's thread and returns pairs of SQL and row, or ``None``:
+        work that the training thread need not do. Rows of one SQL statement keep their order.
         """
-        self._rows.append((statement, row))
+        if not self._failed:
+            self._rows.append((statement, row))
 
     def flush(self) -> None:
         """Return once everything added so far is committed."""
-        if os.getpid() != self._pid or not self._thread.is_alive():
+        if not self._working or threading.current_thread() is self._thread:
             return
         with self._done:
             self._asked += 1
@@ -126,23 +131,32 @@ class _Worker:
         self.flush()
 
     def end(self) -> None:
-        """Finish, and wait until the database is closed."""
+        """Finish, and wait until the database is closed.
+
+        The garbage collector may call this in any thread, the writer's own included.
+        """
         self.finish()
-        if os.getpid() == self._pid:
+        if self._working and threading.current_thread() is not self._thread:
             self._thread.join()
+
+    @property
+    def _working(self) -> bool:
+        """False before the start, after the end, and in a forked child."""
+        return os.getpid() == self._pid and self._thread.is_alive()
 
     def _work(self) -> None:
         try:
-            with closing(sqlite3.connect(database(self.path), isolation_level=None)) as connection:
+            with closing(_connect(self.path)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=NORMAL")
                 connection.executescript(
-                    f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};"
-                    f"{SCHEMA} COMMIT;"
+                    f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};{SCHEMA}"
                 )
                 while self._round(connection):
                     self._wake.wait(COMMIT_SECONDS)
         except Exception as error:
+            self._failed = True
+            self._rows.clear()
             warnings.warn(
                 f"backstory stopped recording to {self.path}: {error}. The training itself goes on.",
                 RuntimeWarning,
@@ -158,21 +172,17 @@ class _Worker:
         with self._done:
             asked = self._asked
         closing_now = self._closing
-        rows: dict[Any, list[tuple[Any, ...]]] = {}
+        rows: dict[str, list[tuple[Any, ...]]] = {}
         for _ in range(len(self._rows)):
             statement, row = self._rows.popleft()
-            rows.setdefault(statement, []).append(row)
-        for source in self.sources:
-            for statement, row in source():
-                rows.setdefault(statement, []).append(row)
+            made = [(statement, row)] if isinstance(statement, str) else statement(*row) or ()
+            for sql, values in made:
+                rows.setdefault(sql, []).append(values)
         if rows:
-            connection.execute("BEGIN")
-            for statement, group in rows.items():
-                if isinstance(statement, str):
-                    connection.executemany(statement, group)
-                else:
-                    for row in group:
-                        statement(*row)
+            if not connection.in_transaction:
+                connection.execute("BEGIN")
+            for sql, group in rows.items():
+                connection.executemany(sql, group)
             connection.execute("COMMIT")
         with self._done:
             self._served = asked
@@ -180,9 +190,13 @@ class _Worker:
         return not closing_now
 
 
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(database(path), timeout=30, isolation_level=None)
+
+
 def transaction(path: Path, statements: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
     """Change a finished run: all statements or none."""
-    with closing(sqlite3.connect(database(path), timeout=30, isolation_level=None)) as connection:
+    with closing(_connect(path)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         try:
             for statement, row in statements:
@@ -201,13 +215,14 @@ def _claim(path: Path) -> None:
             why="the path already holds a run" if path.is_dir() else "the path is a file",
             instead="another path, or delete the old run first",
         )
-    path.mkdir(parents=True, exist_ok=True)
-    (path / "snapshots").mkdir(exist_ok=True)
     try:
+        (path / "snapshots").mkdir(parents=True, exist_ok=True)
         os.close(os.open(database(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    except FileExistsError as error:
+    except OSError as error:
         raise RunError(
-            f"a new run at {path}", why="another process has just started one there", instead="another path"
+            f"a new run at {path}",
+            why=f"its folder cannot be made, or another process has just started one there: {error}",
+            instead="a path in a folder that can be written",
         ) from error
 
 
@@ -231,17 +246,13 @@ class Reader:
         self._check(file)
 
     def _check(self, file: Path) -> None:
-        try:
-            found = self.rows("PRAGMA application_id")[0][0]
-            version = self.rows("PRAGMA user_version")[0][0]
-            if found == APPLICATION_ID and version == FORMAT:
-                self.rows("SELECT count(*) FROM meta")
-        except sqlite3.DatabaseError as error:
+        if file.stat().st_size == 0:
             raise RunError(
                 f"a run at {self.path}",
-                why=f"{file.name} is damaged or no SQLite database: {error}",
-                instead="a copy of the run, or the run recorded anew",
-            ) from error
+                why=f"{file.name} is empty: its recording has just started, or ended before its first commit",
+                instead="another look in a second, or the run recorded anew",
+            )
+        ((found,),), ((version,),) = self.tables("PRAGMA application_id", "PRAGMA user_version")
         if found != APPLICATION_ID:
             raise RunError(
                 f"a run at {self.path}",
@@ -254,13 +265,39 @@ class Reader:
                 why=f"this version of backstory reads format {FORMAT}",
                 instead="the version of backstory that recorded it",
             )
+        self.meta()
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        uri = f"{database(self.path).resolve().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+        with self._reading() as connection:
             return connection.execute(query, values).fetchall()
+
+    def tables(self, *queries: str) -> list[list[tuple[Any, ...]]]:
+        """All rows of several queries, as of one moment."""
+        with self._reading() as connection:
+            connection.execute("BEGIN")
+            return [connection.execute(query).fetchall() for query in queries]
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        uri = f"{database(self.path).resolve().as_uri()}?mode=ro"
+        try:
+            with closing(sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)) as connection:
+                yield connection
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self.path, error) from error
 
     def meta(self) -> dict[str, Any]:
         """Every entry of ``meta``."""
-        return {key: json.loads(value) for key, value in self.rows("SELECT key, value FROM meta")}
+        try:
+            return {key: json.loads(value) for key, value in self.rows("SELECT key, value FROM meta")}
+        except ValueError as error:
+            raise _damaged(self.path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"a run at {path}",
+        why=f"{database(path).name} cannot be read, it is damaged or no SQLite database: {error}",
+        instead="a copy of the run, or the run recorded anew",
+    )
