@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["dead_at", "gate_map", "last_opening"]
+__all__ = ["by_column", "dead_at", "gate_map", "last_opening"]
 
 MOST_COLUMNS, MOST_ROWS = 600, 400
 UNSURE = 0.4
@@ -97,8 +97,10 @@ def dead_at(site: Site, steps: np.ndarray, table: LifeTable) -> np.ndarray:
 
 def _draw(axes: Axes, site: Site, steps: np.ndarray, shares: np.ndarray, table: LifeTable) -> None:
     order = np.lexsort((-shares.sum(axis=0), -last_opening(shares)))
-    dead = np.where(shares > 0, 0.0, dead_at(site, steps, table))
-    image = colours(_binned(shares[:, order]), _binned(dead[:, order])).transpose(1, 0, 2)
+    ends, share, measured = by_column(steps, shares)
+    dead = dead_at(site, ends, table)
+    dead[measured & (share > 0)] = 0.0
+    image = colours(_fewer_rows(share[:, order]), _fewer_rows(dead[:, order])).transpose(1, 0, 2)
     first, last = float(steps[0]) - 0.5, float(steps[-1]) + 0.5
     step_axis(axes, first, last, WORDS["step"])
     box = (first, last, site.units, 0.0)
@@ -107,13 +109,33 @@ def _draw(axes: Axes, site: Site, steps: np.ndarray, shares: np.ndarray, table: 
     axes.spines["left"].set_visible(False)
 
 
-def _binned(values: np.ndarray) -> np.ndarray:
-    """Means over neighbours, so that the picture has no more pixels than a screen shows."""
-    for axis, most in ((0, MOST_COLUMNS), (1, MOST_ROWS)):
-        if values.shape[axis] > most:
-            parts = np.array_split(values, most, axis=axis)
-            values = np.stack([part.mean(axis=axis) for part in parts], axis=axis)
-    return values
+def by_column(steps: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The map's columns, of equally many steps: their last steps, mean shares, and which were measured.
+
+    A column without a measured step shows the one before it.
+
+    >>> ends, share, measured = by_column(np.array([1, 3]), np.array([[0.5], [0.25]]))
+    >>> ends.tolist(), share[:, 0].tolist(), measured[:, 0].tolist()
+    ([1, 2, 3], [0.5, 0.5, 0.25], [True, False, True])
+    """
+    span = int(steps[-1] - steps[0]) + 1
+    columns = min(span, MOST_COLUMNS)
+    at = (steps - steps[0]) * columns // span
+    counts = np.bincount(at, minlength=columns)
+    share = np.zeros((columns, shares.shape[1]))
+    np.add.at(share, at, shares)
+    share /= np.maximum(counts, 1)[:, None]
+    shown = np.maximum.accumulate(np.where(counts > 0, np.arange(columns), 0))
+    ends = steps[0] + ((np.arange(columns) + 1) * span - 1) // columns
+    measured = np.broadcast_to((counts > 0)[:, None], share.shape)
+    return ends, share[shown], measured
+
+
+def _fewer_rows(values: np.ndarray) -> np.ndarray:
+    """Means over neighbouring units, so that the picture has no more rows than a screen shows."""
+    if values.shape[1] <= MOST_ROWS:
+        return values
+    return np.stack([part.mean(axis=1) for part in np.array_split(values, MOST_ROWS, axis=1)], axis=1)
 
 
 def colours(share: np.ndarray, dead: np.ndarray) -> np.ndarray:

@@ -37,8 +37,9 @@ LEFT = 46.0
 
 def gradient_norms(run: Run, width: float = 1180.0) -> Figure:
     """The 2-norm of every parameter's gradient over the steps, on one log scale, a panel per layer."""
-    norms = {name: rows[0] for name, rows in run.norms().items()}
-    return _layers(norms, run.steps, width, WORDS["gradient norms"], None)
+    steps, norms = measured(run)
+    gradients = {name: rows[0] for name, rows in norms.items()}
+    return _layers(gradients, steps, width, WORDS["gradient norms"], None)
 
 
 def update_ratios(run: Run, width: float = 1180.0) -> Figure:
@@ -46,11 +47,22 @@ def update_ratios(run: Run, width: float = 1180.0) -> Figure:
 
     About 10⁻³ is usual; the ratio is not finite while the weights are all 0.
     """
+    steps, norms = measured(run)
     ratios = {}
     with np.errstate(all="ignore"):
-        for name, (_, change, weights) in run.norms().items():
+        for name, (_, change, weights) in norms.items():
             ratios[name] = np.where((change == 0) & (weights == 0), 0.0, change / weights)
-    return _layers(ratios, run.steps, width, WORDS["update ratios"], USUAL)
+    return _layers(ratios, steps, width, WORDS["update ratios"], USUAL)
+
+
+def measured(run: Run) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The steps that were measured, and the norms at these: elsewhere they are NaN without having been so."""
+    steps, norms = run.steps, run.norms()
+    known = np.unique(np.concatenate([np.zeros(0, np.int64), *(run.gates(site)[0] for site in run.sites)]))
+    seen = np.isin(steps, known)
+    for rows in norms.values():
+        seen |= ~np.isnan(rows[:2]).all(axis=0)
+    return steps[seen], {name: rows[:, seen] for name, rows in norms.items()}
 
 
 def _layers(

@@ -36,7 +36,7 @@ PURPLE = "#cc79a7"
 LINES = (OPEN, ORANGE, GREEN, PURPLE)
 """Kinds of parameters: weight, bias and others."""
 
-MARKS = {"✔": GREEN, "◐": ORANGE, "✘": DEAD}
+MARKS = {"✔": GREEN, "◐": ORANGE, "✘": DEAD, "?": MUTED}
 """How well a change did."""
 
 LIGHT = {

@@ -130,7 +130,8 @@ def weights(run: Run) -> list[Weight]:
 
 @dataclass(frozen=True)
 class Row:
-    """One change in the table of outcomes; ``mark`` is empty for the training as it was."""
+    """One change in the table of outcomes; ``mark`` is empty for the training as it was, ``start`` the step
+    of the snapshot it went on from."""
 
     change: str
     mark: str
@@ -141,6 +142,7 @@ class Row:
     better: int
     pairs: int
     p: float
+    start: int
 
 
 def outcome_rows(outcomes: Outcomes) -> list[Row]:
@@ -160,6 +162,7 @@ def outcome_rows(outcomes: Outcomes) -> list[Row]:
                 sum(b > a for a, b in pairs),
                 len(pairs),
                 math.nan if base else outcomes.p_value(change),
+                0 if base else max(outcome.start for outcome in outcomes.of(change)),
             )
         )
     return rows

@@ -28,9 +28,10 @@ WORDS = {
     "alive picture": "Units alive over the steps, above the loss",
     "saved": "What would have saved it",
     "saved caption": (
-        "{pairs} paired seeds a change. ✔ helps and few units die, ◐ helps but over 10% still die, ✘ does not"
-        " help. Strokes are medians."
+        "{pairs} paired seeds a change. ✔ helps and few units die, ◐ helps but over 10% still die, "
+        "✘ does not help{unsure}. Strokes are medians."
     ),
+    "unsure": ", ? too few pairs to tell",
     "outcomes picture": "Outcome of every seed as it was and with each change",
     "no outcomes": "Not asked yet.",
     "gates": "Gates",
@@ -72,7 +73,7 @@ WORDS = {
     "ratios": "Update-to-weight ratios",
     "ratios caption": (
         "How far each update moves a parameter relative to its size. About 10⁻³ is usual; near 1 a single "
-        "update replaces what was learned."
+        "update replaces what was learned. The size is taken every eighth step."
     ),
     "ratios picture": "Size of each update relative to the weights, over the steps",
     "no steps": "No update was recorded.",
@@ -86,11 +87,13 @@ WORDS = {
     "gate": "gate",
     "input": "input",
     "contribution": "product",
+    "from": "from the snapshot at step {step}",
     "zero in": "0 in {count}",
     "gradient": "gradient",
     "sum": "sum over {samples} samples; above, sample #{sample}",
+    "choice": "at exactly 0 the derivative is taken as {choice}",
     "next update": "The optimizer's next update",
-    "at zero": "The pre-activation is exactly 0 in {count} samples, where the derivative is a choice.",
+    "at zero": "The pre-activation is exactly 0 in {count} samples; its derivative is taken as {choice}.",
     "outcomes": "Outcomes of the changes",
     "changed": "change",
     "median": "median {metric}",
