@@ -35,13 +35,14 @@ def audit(run: Run) -> None:
     def make(model: Module, optimizer: Optimizer, data: Any, generator: Generator | None) -> Auditor:
         return Auditor(model, optimizer, data, generator, expected, sites)
 
-    auditor = rerun(recipe, recipe["config"], make)
+    auditor = rerun(recipe, recipe["config"], recipe["seed"], make)
     assert isinstance(auditor, Auditor)
-    if run.meta["status"] == "finished":
+    if run.meta.get("status") == "finished":
         _compare(run, auditor)
     statements: list[tuple[str, tuple[Any, ...]]] = [
         (f"DELETE FROM {table}", ()) for table in ("scans", "events", "certificates")
     ]
+    statements += [("INSERT INTO sites VALUES (?,?,?,?)", row) for row in auditor.new_sites]
     for step, name, states in auditor.scans:
         statements.append(("INSERT INTO scans VALUES (?,?,?)", (step, sites[name], states.tobytes())))
     for step, name, unit, kind in auditor.events:
@@ -97,6 +98,7 @@ class Auditor(Rerun):
     ) -> None:
         super().__init__(model, optimizer, data, generator, expected, every=1)
         self.sites = sites
+        self.new_sites: list[tuple[int, str, str, int]] = []
         self.measurements: list[StepStatistics] = []
         self.scans: list[tuple[int, str, np.ndarray]] = []
         self.events: list[tuple[int, str, int, str]] = []
@@ -106,6 +108,9 @@ class Auditor(Rerun):
         self._note(self.scanned(peaks=True))
 
     def site_index(self, name: str, op: str, units: int) -> int:
+        if name not in self.sites:  # it ran too late for the recording to meet it
+            self.sites[name] = len(self.sites)
+            self.new_sites.append((self.sites[name], name, op, units))
         return self.sites[name]
 
     def before_step(self) -> None:
@@ -123,6 +128,7 @@ class Auditor(Rerun):
     def _note(self, found: dict[str, SiteScan]) -> None:
         died: list[tuple[str, int, int]] = []
         for name, now in found.items():
+            self.site_index(name, now.op, len(now.states))
             before = self._seen.get(name)
             self.scans.append((self.step, name, now.states))
             was = None if before is None else before.states

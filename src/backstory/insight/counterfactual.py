@@ -17,7 +17,7 @@ from typing import Any
 
 from backstory.arrays import Generator
 from backstory.errors import ArgumentError
-from backstory.insight.experiment import Expected, Rerun, expected_of, rerun
+from backstory.insight.experiment import Expected, Rerun, expected_of, load_train, rerun
 from backstory.insight.run import Run
 from backstory.insight.scan import DEAD, LINEAR, scan
 from backstory.insight.snapshot import Snapshot, read_snapshot
@@ -197,8 +197,10 @@ def _work(job: _Job) -> Outcome:
     def make(model: Module, optimizer: Optimizer, data: Any, generator: Generator | None) -> _Probe:
         return _Probe(model, optimizer, data, generator, job.expected, snapshot)
 
-    config = {**job.recipe["config"], **job.change.config, "seed": job.seed}
-    probe = rerun(job.recipe, config, make)
+    config = {**job.recipe["config"], **job.change.config}
+    if "seed" in config:
+        config["seed"] = job.seed
+    probe = rerun(job.recipe, config, job.seed, make)
     assert isinstance(probe, _Probe)
     return probe.outcome(job.change.name, job.seed, 0 if snapshot is None else snapshot.step)
 
@@ -209,6 +211,7 @@ def rerun_all(run: Run, changes: list[Change], seeds: int, jobs: int | None) -> 
 
     recipe = run.experiment()
     _check(run, changes, seeds)
+    load_train(recipe)
     tasks = _tasks(run, recipe, changes, seeds)
     reproduction = [task for task in tasks if task.expected is not None]
     rest = [task for task in tasks if task.expected is None]
@@ -219,7 +222,8 @@ def rerun_all(run: Run, changes: list[Change], seeds: int, jobs: int | None) -> 
         for group in (reproduction, rest):
             for outcome in parallel(delayed(_work)(task) for task in group):
                 assert outcome is not None
-                outcomes.append(outcome)
+                if outcome.change != NO_CHANGE.name or outcome.start == 0:
+                    outcomes.append(outcome)
                 progress.advance()
     statements: list[tuple[str, tuple[Any, ...]]] = [("DELETE FROM outcomes", ())]
     order = [NO_CHANGE.name, *(change.name for change in changes)]
@@ -241,6 +245,12 @@ def _check(run: Run, changes: list[Change], seeds: int) -> None:
         )
     known = run.config
     for change in changes:
+        if "seed" in change.config or change.start < 0:
+            raise ArgumentError(
+                f"the change {change.name!r} of {dict(change.config)} from step {change.start}",
+                why="seeds are what makes pairs, so every rerun has its own; and no step is before 0",
+                instead="counterfactuals(changes, seeds=20), and Change(name, config, start=0)",
+            )
         unknown = sorted(set(change.config) - set(known))
         if unknown:
             raise ArgumentError(

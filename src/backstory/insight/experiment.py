@@ -20,12 +20,15 @@ from typing import Any
 import numpy as np
 
 from backstory.arrays import Generator, default_generator
+from backstory.autograd.modes import relu_derivative_at_zero
 from backstory.errors import ArgumentError, ReplayError, RunError, SourceChangedError
+from backstory.graph import context
 from backstory.insight.record import Recorder, never
 from backstory.insight.run import Recording, Run, Watched, start_recording
 from backstory.insight.statistics import Statistics
 from backstory.nn import Module
 from backstory.optim import Optimizer
+from backstory.promotion import get_default_dtype, set_default_dtype
 
 __all__ = ["Expected", "Rerun", "conditions", "expected_of", "experiment", "load_train"]
 
@@ -68,20 +71,20 @@ def experiment(
         )
         return started[0]
 
-    try:
-        with conditions(recipe):
+    with conditions(recipe):
+        try:
             train(json.loads(json.dumps(recipe["config"])), watch)
-    except BaseException as error:
-        for recording in started:
-            recording.close(f"ended by {type(error).__name__}: {error}")
-        raise
-    if not started:
-        raise RunError(
-            f"experiment({recipe['train']})",
-            why="the function returned without calling watch()",
-            instead="run = watch(model, optimizer, data=inputs) before the training loop",
-        )
-    started[0].close()
+        except BaseException as error:
+            for recording in started:
+                recording.close(f"ended by {type(error).__name__}: {error}")
+            raise
+        if not started:
+            raise RunError(
+                f"experiment({recipe['train']})",
+                why="the function returned without calling watch()",
+                instead="run = watch(model, optimizer, data=inputs) before the training loop",
+            )
+        started[0].close()
     return Run(Path(path), known_good=True)
 
 
@@ -108,10 +111,23 @@ def _describe(train: Train, config: Mapping[str, Any], threads: int) -> dict[str
         "train": f"{module}:{name}",
         "source": _source_hash(train),
         "config": plain,
-        "seed": int(plain.get("seed", 0)),
+        "seed": _seed(plain),
         "threads": threads,
+        "modes": {"dtype": str(get_default_dtype()), "relu_at_zero": context().relu_at_zero},
         "blas": _blas(),
     }
+
+
+def _seed(config: Mapping[str, Any]) -> int:
+    """The config's ``seed``, 0 without one."""
+    seed = config.get("seed", 0)
+    if not isinstance(seed, int) or seed < 0:
+        raise ArgumentError(
+            f"experiment() received a config with seed {seed!r}",
+            why="it starts backstory's random stream, which takes a whole number of at least 0",
+            instead="{'seed': 0, …}",
+        )
+    return seed
 
 
 def _source_hash(train: Train) -> str:
@@ -162,15 +178,21 @@ def load_train(recipe: Mapping[str, Any]) -> Train:
 
 @contextmanager
 def conditions(recipe: Mapping[str, Any]) -> Iterator[None]:
-    """The recorded number of BLAS threads and the recorded seed; both are put back."""
-    stream = default_generator()
+    """The recorded number of BLAS threads, modes and seed; all are put back."""
+    stream, dtype = default_generator(), get_default_dtype()
     before = stream.get_state()
-    with _pools().limit(limits=recipe["threads"]):
+    modes = recipe.get("modes", {})
+    with (
+        _pools().limit(limits=recipe["threads"]),
+        relu_derivative_at_zero(modes.get("relu_at_zero", context().relu_at_zero)),
+    ):
         try:
+            set_default_dtype(modes.get("dtype", dtype))
             stream.manual_seed(recipe["seed"])
             yield
         finally:
             stream.set_state(before)
+            set_default_dtype(dtype)
 
 
 class Expected:
@@ -209,11 +231,11 @@ def expected_of(run: Run, start: int = 0) -> Expected:
     """What a rerun of ``run`` from step ``start`` on must reproduce."""
     losses = dict(run._rows("SELECT step, loss FROM steps WHERE step > ?", start))
     orders = run._rows("SELECT step, samples FROM orders WHERE step >= ? ORDER BY rowid", start)
-    return Expected(losses, orders, max(losses, default=start), run.meta["status"] == "finished")
+    return Expected(losses, orders, max(losses, default=start), run.meta.get("status") == "finished")
 
 
-class Stop(Exception):
-    """Ends the replay of a training that was cut short, where its recording ends."""
+class Stop(BaseException):
+    """Ends a rerun where the recording ends: no error, so that ``except Exception`` lets it pass."""
 
 
 class Rerun(Statistics, Watched):
@@ -232,6 +254,7 @@ class Rerun(Statistics, Watched):
         self.expected = expected
         self.metrics: dict[str, float] = {}
         self.last_loss: float | None = None
+        self.parted: ReplayError | None = None
         self._orders = 0
 
     def log(self, **metrics: float) -> None:
@@ -239,39 +262,75 @@ class Rerun(Statistics, Watched):
 
     def order(self, samples: Any) -> Any:
         if self.expected is not None:
-            self.expected.order(self._orders, self.step, np.asarray(samples).astype(np.int64).tobytes())
+            with self._comparing():
+                self.expected.order(self._orders, self.step, np.asarray(samples).astype(np.int64).tobytes())
             self._orders += 1
         return samples
+
+    def close(self) -> None:
+        """The recording ended here."""
+        raise Stop
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        if kind is None:
+            self.close()
+
+    @contextmanager
+    def _comparing(self) -> Iterator[None]:
+        """Remember where the rerun parted, also when the training catches the error."""
+        try:
+            yield
+        except ReplayError as error:
+            self.parted = self.parted or error
+            raise
 
     def after_step(self) -> None:
         self.last_loss = self.loss
         if self.expected is not None:
-            self.expected.loss(self.step, self.last_loss)
+            with self._comparing():
+                self.expected.loss(self.step, self.last_loss)
             self.stepped()
-            if self.step == self.expected.last and not self.expected.complete:
+            if self.at_end_of_unfinished:
                 raise Stop
         else:
             self.stepped()
+
+    @property
+    def at_end_of_unfinished(self) -> bool:
+        """Whether the recorded training ended here too, by an error perhaps."""
+        expected = self.expected
+        return expected is not None and not expected.complete and self.step == expected.last
 
     def stepped(self) -> None:
         """One update is done and, where there is a recording, equal to it."""
 
 
-def rerun(recipe: Mapping[str, Any], config: Mapping[str, Any], make: Callable[..., Rerun]) -> Rerun:
-    """Run the recorded function with ``config``; ``make`` builds what watches it."""
+def rerun(
+    recipe: Mapping[str, Any], config: Mapping[str, Any], seed: int, make: Callable[..., Rerun]
+) -> Rerun:
+    """Run the recorded function with ``config`` and ``seed``; ``make`` builds what watches it."""
     train = load_train(recipe)
     made: list[Rerun] = []
 
     def watch(model: Module, optimizer: Optimizer, *, data: Any, generator: Generator | None = None) -> Rerun:
+        if made:
+            raise RunError(
+                "watch() called twice in one rerun",
+                why="an experiment follows one training",
+                instead="one call of watch() for every config",
+            )
         made.append(make(model, optimizer, data, generator))
         made[0].attach()
         return made[0]
 
     try:
-        with conditions({**recipe, "seed": int(config.get("seed", 0))}):
+        with conditions({**recipe, "seed": seed}):
             train(json.loads(json.dumps(config)), watch)
     except Stop:
         pass
+    except Exception:
+        if not (made and made[0].at_end_of_unfinished):
+            raise
     finally:
         for follower in made:
             follower.detach()
@@ -281,6 +340,8 @@ def rerun(recipe: Mapping[str, Any], config: Mapping[str, Any], make: Callable[.
             why="the function returned without calling watch()",
             instead="run = watch(model, optimizer, data=inputs) for every config",
         )
+    if made[0].parted is not None:
+        raise made[0].parted
     expected = made[0].expected
     if expected is not None and made[0].step != expected.last:
         raise expected.parted(made[0].step, f"it ended there, and the recording at step {expected.last}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,7 +60,7 @@ class Run:
     def losses(self) -> np.ndarray:
         """The loss before each update; NaN where it was NaN, or where no backward pass was seen."""
         rows = self._rows("SELECT loss FROM steps ORDER BY step")
-        return np.array([np.nan if loss is None else loss for (loss,) in rows])
+        return np.array([_or_nan(loss) for (loss,) in rows])
 
     def norms(self) -> dict[str, np.ndarray]:
         """Per parameter an array (3, steps): the 2-norms of its gradient, of its change and of its weights.
@@ -98,24 +99,27 @@ class Run:
 
     def metrics(self, name: str) -> list[tuple[int, float]]:
         """What ``log(name=…)`` was told: pairs of step and value."""
-        return self._rows("SELECT step, value FROM metrics WHERE name = ? ORDER BY rowid", name)
+        rows = self._rows("SELECT step, value FROM metrics WHERE name = ? ORDER BY rowid", name)
+        return [(step, _or_nan(value)) for step, value in rows]
 
     @property
     def result(self) -> dict[str, float]:
         """The last value of every metric."""
-        return dict(self._rows("SELECT name, value FROM metrics ORDER BY rowid"))
+        rows = self._rows("SELECT name, value FROM metrics ORDER BY rowid")
+        return {name: _or_nan(value) for name, value in rows}
 
     def life_table(self) -> LifeTable:
         """Births, deaths and revivals of every site, each exact or between two steps."""
-        names = {site.index: site.name for site in self.sites}
-        events = [
-            Event(names[site], unit, kind, step, after)
-            for step, after, site, unit, kind in self._rows(
-                "SELECT step, after, site, unit, kind FROM events ORDER BY rowid"
-            )
-        ]
-        scans = self._rows("SELECT step, site, states FROM scans ORDER BY step, site")
-        return life_table(self.sites, scans, events, bool(self.meta.get("audited")))
+        known, found, scans, audited = self._reader.tables(
+            "SELECT site, name, op, units FROM sites ORDER BY site",
+            "SELECT site, unit, kind, step, after FROM events ORDER BY rowid",
+            "SELECT step, site, states FROM scans ORDER BY step, site",
+            "SELECT value FROM meta WHERE key = 'audited'",
+        )
+        sites = [Site(*row) for row in known]
+        names = {site.index: site.name for site in sites}
+        events = [Event(names[site], *rest) for site, *rest in found]
+        return life_table(sites, scans, events, bool(audited))
 
     def certificates(self) -> list[Certificate]:
         """The certificate of every death, in order; ``audit()`` computes them."""
@@ -170,7 +174,10 @@ class Run:
         return self.life_table()
 
     def counterfactuals(self, changes: Iterable[Any], seeds: int = 20, jobs: int | None = None) -> Any:
-        """Rerun the training with each change over paired seeds; see :class:`backstory.Change`."""
+        """Rerun the training with each change over paired seeds; see :class:`backstory.Change`.
+
+        Outcomes are compared by the metric that ``log`` was told first; larger is better.
+        """
         from backstory.insight.counterfactual import rerun_all
 
         return rerun_all(self, list(changes), seeds, jobs)
@@ -259,23 +266,35 @@ class Recording(Run, Watched):
         return self._recorder.step
 
     def order(self, samples: Any) -> Any:
+        self._check_open("order()")
         if self._recorder.alive:
             self._writer.put("orders", self.step, np.asarray(samples).astype(np.int64).tobytes())
         return samples
 
     def log(self, **metrics: float) -> None:
+        self._check_open("log()")
         for name, value in metrics.items():
             if self._recorder.alive:
                 self._writer.put("metrics", self.step, name, float(value))
+
+    def _check_open(self, what: str) -> None:
+        if not self._open:
+            raise RunError(
+                f"{what} of the closed run at {self.path}",
+                why="what the training says after close() would not be stored",
+                instead=f"{what} before close(), or inside the with block",
+            )
 
     def keep(self, *answers: Why) -> None:
         self._writer.flush()
         super().keep(*answers)
 
     def take_snapshot(self) -> None:
+        self._check_open("take_snapshot()")
         self._recorder.snapshot()
 
     def scan(self) -> None:
+        self._check_open("scan()")
         self._recorder.scan()
 
     def close(self, status: str = "finished") -> None:
@@ -332,6 +351,11 @@ def watch(
 def open_run(path: str | Path) -> Run:
     """The run in the folder ``path``, finished or still being written."""
     return Run(Path(path))
+
+
+def _or_nan(value: float | None) -> float:
+    """A number of the store, which keeps NaN as nothing."""
+    return math.nan if value is None else value
 
 
 def _versions() -> dict[str, str]:
