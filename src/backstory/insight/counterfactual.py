@@ -222,12 +222,14 @@ def rerun_all(run: Run, changes: list[Change], seeds: int, jobs: int | None) -> 
         for group in (reproduction, rest):
             for outcome in parallel(delayed(_work)(task) for task in group):
                 assert outcome is not None
-                if outcome.change != NO_CHANGE.name or outcome.start == 0:
-                    outcomes.append(outcome)
+                outcomes.append(outcome)
                 progress.advance()
     statements: list[tuple[str, tuple[Any, ...]]] = [("DELETE FROM outcomes", ())]
     order = [NO_CHANGE.name, *(change.name for change in changes)]
-    ordered = sorted(outcomes, key=lambda o: (order.index(o.change), o.seed))
+    # The training as it was went on from every snapshot too: one pair is enough.
+    latest_first = sorted(outcomes, key=lambda o: -o.start)
+    unique = {(order.index(o.change), o.seed): o for o in latest_first}
+    ordered = [unique[place] for place in sorted(unique)]
     for position, outcome in enumerate(ordered):
         row = (position, outcome.change, outcome.seed, json.dumps(asdict(outcome)))
         statements.append(("INSERT INTO outcomes VALUES (?,?,?,?)", row))

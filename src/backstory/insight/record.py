@@ -89,7 +89,7 @@ class Recorder(Statistics):
         except Exception as error:
             self.writer.put("findings", self.step, "scan-failed", f"{type(error).__name__}: {error}")
             warnings.warn(
-                f"after step {self.step} the model raised on the declared data, which remains unscanned: {error}",
+                f"after step {self.step} the model raised on the declared data and was not scanned: {error}",
                 RuntimeWarning,
                 stacklevel=2,
             )
