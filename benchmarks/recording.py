@@ -29,52 +29,51 @@ REPEATS = 7
 # What is timed for the shares; a name's time includes no other name's but where it says so.
 PARTS = {
     "seed, source hash, thread pools": ("backstory.insight.experiment", "_describe"),
-    "gates, every step": ("backstory.insight.record", "Recorder.gate"),
-    "gradients' norms, every step": ("backstory.insight.record", "Recorder.before_step"),
-    "changes' and weights' norms, loss": ("backstory.insight.record", "Recorder.after_step"),
+    "gates, every eighth step": ("backstory.insight.record", "Recorder.gate"),
+    "gradients' norms, every eighth step": ("backstory.insight.record", "Recorder.before_step"),
+    "changes' and weights' norms; the loss of every step": (
+        "backstory.insight.record",
+        "Recorder.after_step",
+    ),
     "two scans of the declared data": ("backstory.insight.attach", "scan"),
     "two snapshots (the copies)": ("backstory.insight.record", "Recorder.snapshot"),
     "waiting for the last commit": ("backstory.insight.store", "Writer.close"),
 }
 
 
-def bare() -> None:
-    """The training alone, under the conditions of an experiment."""
+def bare(epochs: int) -> float:
+    """Seconds of the training alone, under the conditions of an experiment."""
     from backstory import demo
     from backstory.insight import unwatched
     from backstory.insight.experiment import conditions
 
+    start = time.perf_counter()
     with conditions({"seed": demo.CONFIG["seed"], "threads": 1}):
-        demo.train(dict(demo.CONFIG), unwatched)
+        demo.train({**demo.CONFIG, "epochs": epochs}, unwatched)
+    return time.perf_counter() - start
 
 
-def recorded() -> None:
-    """The training as the demo records it."""
+def recorded(epochs: int) -> float:
+    """Seconds of the training as the demo records it."""
     from backstory import demo
+    from backstory.insight import experiment
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         start = time.perf_counter()
-        demo.record(Path(folder) / "run")
-        recorded.seconds = time.perf_counter() - start  # type: ignore[attr-defined]
+        experiment(demo.train, {**demo.CONFIG, "epochs": epochs}, Path(folder) / "run")
+        return time.perf_counter() - start
 
 
-def milliseconds(training: Callable[[], None]) -> list[float]:
-    """The times of a few trainings in this process, after two that are not counted."""
+def milliseconds(training: Callable[[int], float], epochs: int) -> float:
+    """The median of a few trainings in this process, after two that are not counted."""
     from backstory import demo
 
     demo.digits()
-    times = []
-    for i in range(REPEATS + 2):
-        start = time.perf_counter()
-        training()
-        seconds = time.perf_counter() - start
-        if i >= 2:
-            times.append(1e3 * getattr(training, "seconds", seconds))
-    return times
+    return 1e3 * statistics.median([training(epochs) for _ in range(REPEATS + 2)][2:])
 
 
 def shares() -> dict[str, float]:
-    """Milliseconds per recorded training in each part of the recorder."""
+    """Milliseconds per recorded training of 10 epochs in each part of the recorder."""
     spent = dict.fromkeys(PARTS, 0.0)
     for part, (module, path) in PARTS.items():
         owner: Any = importlib.import_module(module) if module not in sys.modules else sys.modules[module]
@@ -82,7 +81,7 @@ def shares() -> dict[str, float]:
         for step in outer:
             owner = getattr(owner, step)
         setattr(owner, name, _timed(getattr(owner, name), part, spent))
-    milliseconds(recorded)
+    milliseconds(recorded, 10)
     return {part: 1e3 * seconds / (REPEATS + 2) for part, seconds in spent.items()}
 
 
@@ -98,11 +97,7 @@ def _timed(function: Callable[..., Any], part: str, spent: dict[str, float]) -> 
     return timed
 
 
-WORKERS: dict[str, Callable[[], Any]] = {
-    "bare": lambda: statistics.median(milliseconds(bare)),
-    "recorded": lambda: statistics.median(milliseconds(recorded)),
-    "shares": shares,
-}
+TRAININGS = {"bare": bare, "recorded": recorded}
 
 
 def main() -> None:
@@ -111,18 +106,22 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=[*TRAININGS, "shares"], help=argparse.SUPPRESS)
+    parser.add_argument("--epochs", type=int, default=10, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.worker:
-        print(json.dumps(WORKERS[chosen.worker]()))
+        known = chosen.worker in TRAININGS
+        print(json.dumps(milliseconds(TRAININGS[chosen.worker], chosen.epochs) if known else shares()))
         return
     command = [sys.executable, __file__, "--worker"]
-    times = in_turn({peer: [*command, peer] for peer in ("bare", "recorded")}, chosen.rounds, threads=1)
     print(f"{chosen.rounds} rounds, in turn, one process each\n")
     print(header("ms", "bare"))
-    for peer in ("bare", "recorded"):
-        print(row("the demo's training", peer, times[peer], times["bare"]))
-    print("\n| share of the recording | ms |\n|---|--:|")
+    for epochs in (10, 50):
+        commands = {peer: [*command, peer, "--epochs", str(epochs)] for peer in TRAININGS}
+        times = in_turn(commands, chosen.rounds, threads=1)
+        for peer in TRAININGS:
+            print(row(f"the demo's training, {epochs} epochs", peer, times[peer], times["bare"]))
+    print("\n| share of the recording of 10 epochs | ms |\n|---|--:|")
     for part, spent in report([*command, "shares"], threads=1).items():
         print(f"| {part} | {spent:.1f} |")
 
