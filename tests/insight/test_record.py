@@ -229,8 +229,8 @@ def test_a_block_that_raises_ends_the_run_with_that_status(tmp_path):
 @pytest.mark.parametrize(
     "options", [{}, {"momentum": 0.9}, {"optimizer": "adam"}], ids=["sgd", "momentum", "adam"]
 )
-def test_losses_and_parameters_are_bit_for_bit_those_of_the_bare_training(options, tmp_path):
-    config = {**CONFIG, **options, "lr": 0.05}
+def test_losses_and_parameters_are_bit_for_bit_those_of_the_bare_training(rule, tmp_path):
+    config = {**CONFIG, **RULES[rule], "lr": 0.05}
     models = []
 
     def keeping(begin):
@@ -429,6 +429,7 @@ def test_an_evaluation_in_another_thread_disturbs_nothing(tmp_path):
 
 
 def test_a_forgotten_recording_is_collected_and_its_run_opens(tmp_path):
+    gc.collect()  # what other tests forgot
     model, optimizer = setting()
     run = watch(model, optimizer, tmp_path / "run", data=inputs())
     recorder, listeners = weakref.ref(run._recorder), len(context().backward_listeners)

@@ -108,6 +108,17 @@ def raising(config: dict[str, Any], watch: Any) -> None:
     raise LookupError("the training's own error")
 
 
+def starting_over(config: dict[str, Any], watch: Any) -> None:
+    """Takes a snapshot, and begins at step 0 from whatever step it is started."""
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    run = watch(model, optimizer, data=inputs())
+    for step in range(config["steps"]):
+        if step == 3:
+            run.take_snapshot()
+        step_once(model, optimizer, inputs(), targets(inputs()))
+
+
 def closing_early(config: dict[str, Any], watch: Any) -> None:
     """Stops being watched in the middle."""
     model = network()
