@@ -148,15 +148,9 @@ def test_an_outside_random_source_is_refused_with_the_step_where_it_parted(tmp_p
 
 def test_a_training_that_catches_every_error_cannot_hide_that_it_parted(module, tmp_path):
     file, training = module
-    file.write_text(
-        SOURCE.replace(
-            "    run.log", "    import time\n    model[0].weight.data.add_(time.time())\n    run.log"
-        ).replace(
-            "    step_once(model, optimizer, inputs())",
-            "    import time\n    try:\n        step_once(model, optimizer, inputs() * time.time())\n"
-            "    except Exception:\n        pass",
-        )
-    )
+    step = "    step_once(model, optimizer, inputs())"
+    hidden = "    import time\n    try:\n    {} * time.time())\n    except Exception:\n        pass"
+    file.write_text(SOURCE.replace(step, hidden.format(step.removesuffix(")"))))
     importlib.reload(training)
     run = experiment(training.train, {}, tmp_path / "run")
     with pytest.raises(ReplayError, match="step 1: the loss"):

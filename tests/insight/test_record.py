@@ -226,9 +226,10 @@ def test_a_block_that_raises_ends_the_run_with_that_status(tmp_path):
 # Recording changes nothing
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"momentum": 0.9}, {"optimizer": "adam"}], ids=["sgd", "momentum", "adam"]
-)
+RULES = {"sgd": {}, "momentum": {"momentum": 0.9}, "adam": {"optimizer": "adam"}}
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_losses_and_parameters_are_bit_for_bit_those_of_the_bare_training(rule, tmp_path):
     config = {**CONFIG, **RULES[rule], "lr": 0.05}
     models = []

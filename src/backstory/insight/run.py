@@ -132,7 +132,7 @@ class Run:
 
     def whys(self) -> list[Why]:
         """The answers that :meth:`keep` stored."""
-        return [Why(**json.loads(body)) for _, body in self.findings("why")]
+        return [Why.from_dict(json.loads(body)) for _, body in self.findings("why")]
 
     def keep(self, *answers: Why) -> None:
         """Store answers of :func:`backstory.why` with the run, in place of those kept before."""

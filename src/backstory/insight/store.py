@@ -25,6 +25,7 @@ __all__ = ["FORMAT", "Reader", "Writer", "database", "transaction"]
 FORMAT = 1
 APPLICATION_ID = 0x62737479  # "bsty"
 COMMIT_SECONDS = 0.8
+SMALLEST = 512  # bytes that any SQLite database has: one page
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -246,7 +247,10 @@ class Reader:
         self._check(file)
 
     def _check(self, file: Path) -> None:
-        if file.stat().st_size == 0:
+        size = file.stat().st_size
+        if 0 < size < SMALLEST:
+            raise _damaged(self.path, f"{size} bytes are none")
+        if size == 0:
             raise RunError(
                 f"a run at {self.path}",
                 why=f"{file.name} is empty: its recording has just started, or ended before its first commit",
@@ -295,7 +299,7 @@ class Reader:
             raise _damaged(self.path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> RunError:
+def _damaged(path: Path, error: Exception | str) -> RunError:
     return RunError(
         f"a run at {path}",
         why=f"{database(path).name} cannot be read, it is damaged or no SQLite database: {error}",

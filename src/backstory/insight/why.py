@@ -61,6 +61,11 @@ class Why:
         """For JSON."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Why:
+        """The answer that :meth:`as_dict` took apart; JSON has made a list of the index."""
+        return cls(**{**stored, "index": tuple(stored["index"])})
+
     @property
     def name(self) -> str:
         """Such as ``0.weight[37, 12]``."""
