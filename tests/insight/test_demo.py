@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -24,6 +26,24 @@ def run(tmp_path_factory) -> Run:
 
 def test_the_story_fits_on_a_screen(run):
     assert len(run.story().splitlines()) <= 25
+
+
+def test_it_fits_on_a_screen_however_much_was_asked(run):
+    asked = copy.copy(run)
+    asked.whys = lambda: run.whys() * 4
+    outcomes = run.outcomes()
+    asked.outcomes = lambda: replace(
+        outcomes,
+        all=(
+            *outcomes.all,
+            *(replace(o, change=f"again {i}") for i in range(20) for o in outcomes.of("as it was")),
+        ),
+    )
+    story = asked.story()
+    assert len(story.splitlines()) == 25
+    assert "… and 9 more: run.whys()" in story
+    hidden = int(re.search(r"… and (\d+) more: run\.outcomes\(\)", story).group(1))
+    assert hidden + sum("accuracy" in line for line in story.splitlines()[1:]) == 22
 
 
 def test_its_counts_are_those_of_the_life_table(run):

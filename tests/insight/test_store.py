@@ -139,7 +139,6 @@ def test_the_first_commit_holds_all_that_a_reader_needs(tmp_path):
     """A recording that is only begun is in no table, or in all."""
     model = network()
     watch(model, optim.SGD(model.parameters(), lr=0.1), tmp_path / "run", data=inputs())
-    model._observer.writer.flush()
     run = open_run(tmp_path / "run")
     assert len(run.sites) == 2
     assert run.snapshot().step == 0

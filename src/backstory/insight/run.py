@@ -260,6 +260,10 @@ class Recording(Run, Watched):
         self._writer.flush()
         return Reader(self.path, known_good=True)
 
+    def flush(self) -> None:
+        """Return once all that was recorded so far can be read, by any process."""
+        self._writer.flush()
+
     @property
     def step(self) -> int:  # type: ignore[override]
         """The number of updates so far."""
@@ -345,7 +349,9 @@ def watch(
     see :func:`backstory.experiment`.
     """
     recorder = Recorder(model, optimizer, data, generator, scan_at, every)
-    return start_recording(recorder, Path(path), None)
+    recording = start_recording(recorder, Path(path), None)
+    recording.flush()
+    return recording
 
 
 def open_run(path: str | Path) -> Run:

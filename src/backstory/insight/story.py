@@ -11,6 +11,7 @@ from backstory.insight.run import Run
 __all__ = ["first_to_die", "story", "verdict"]
 
 MANY_DEAD = 0.1
+SCREEN, WHYS = 25, 3  # how many lines and answers it shows at most
 
 
 def verdict(run: Run, table: LifeTable) -> str:
@@ -71,7 +72,10 @@ def story(run: Run) -> str:
         origin = ", each from step 0" if all(o.start == 0 for o in outcomes.all) else ""
         how = f"{pairs} paired seeds{origin}; ✔ helps, ◐ in part, ✘ not"
         lines.append(f"What would have saved it ({how}):")
-        lines += ["  " + line for line in outcomes.lines()]
+        rows, room = outcomes.lines(), SCREEN - len(lines)
+        if len(rows) > room:
+            rows = [*rows[: room - 1], f"… and {len(rows) - room + 1} more: run.outcomes()"]
+        lines += ["  " + line for line in rows]
     return "\n".join(lines)
 
 
@@ -90,6 +94,8 @@ def _whys(run: Run) -> list[str]:
     if not answers:
         return []
     lines = ["Why did it not move?  gradient = Σ upstream × gate × input over the declared data"]
-    for answer in answers:
+    for answer in answers[:WHYS]:
         lines += ["  " + line for line in answer.lines()]
+    if len(answers) > WHYS:
+        lines.append(f"  … and {len(answers) - WHYS} more: run.whys()")
     return lines
