@@ -19,7 +19,7 @@ from backstory.arrays import Generator
 from backstory.errors import ArgumentError
 from backstory.insight.experiment import Expected, Rerun, expected_of, load_train, rerun
 from backstory.insight.run import Run
-from backstory.insight.scan import DEAD, LINEAR, scan
+from backstory.insight.scan import DEAD, LINEAR
 from backstory.insight.snapshot import Snapshot, read_snapshot
 from backstory.insight.store import transaction
 from backstory.nn import Module
@@ -161,11 +161,11 @@ class _Probe(Rerun):
         if snapshot is not None:
             snapshot.restore(model, optimizer, self.generators)
             self.step = snapshot.step
-        self.first = scan(model, self.data)
+        self.first = self.scanned()
 
     def outcome(self, change: str, seed: int, start: int) -> Outcome:
         """How it ended."""
-        last = {name: site.states for name, site in scan(self.model, self.data).items()}
+        last = {name: site.states for name, site in self.scanned().items()}
         return Outcome(
             change,
             seed,
