@@ -76,7 +76,7 @@ def shares() -> dict[str, float]:
     """Milliseconds per recorded training of 10 epochs in each part of the recorder."""
     spent = dict.fromkeys(PARTS, 0.0)
     for part, (module, path) in PARTS.items():
-        owner: Any = importlib.import_module(module) if module not in sys.modules else sys.modules[module]
+        owner: Any = importlib.import_module(module)
         *outer, name = path.split(".")
         for step in outer:
             owner = getattr(owner, step)
