@@ -12,7 +12,7 @@ import backstory
 from backstory import errors, nn, optim
 from backstory.autograd import backward, grad, new_level
 from backstory.nn import functional, init
-from backstory.tensor import _wrap
+from backstory.tensor import wrap
 
 f32 = backstory.ones(2, 3)
 logits = backstory.zeros(2, 3)
@@ -25,7 +25,7 @@ def recorded() -> backstory.Tensor:
 
 def escaped() -> backstory.Tensor:
     with new_level() as level:
-        return _wrap(backstory.ones(2), level.depth)
+        return wrap(backstory.ones(2), level.depth)
 
 
 def freed() -> backstory.Tensor:

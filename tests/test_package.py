@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 import subprocess
 import sys
 
 import pytest
 
 import backstory
+from backstory import functions
 
 HEAVY = ("matplotlib", "jinja2", "joblib", "rich", "safetensors", "sklearn", "sqlite3", "torch", "typer")
 
@@ -34,7 +38,6 @@ def test_every_public_name_is_there():
         backstory.autograd,
         backstory.arrays,
         backstory.ops,
-        backstory.functions,
         backstory.array_api,
         backstory.errors,
         backstory.nn.functional,
@@ -44,6 +47,23 @@ def test_every_public_name_is_there():
         assert missing == [], module.__name__
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         backstory.nonsense  # noqa: B018
+
+
+def test_every_function_of_every_subject_is_public():
+    for subject in pkgutil.iter_modules(functions.__path__, functions.__name__ + "."):
+        module = importlib.import_module(subject.name)
+        for name in module.__all__:
+            assert getattr(backstory, name) is getattr(module, name), name
+            assert name in backstory.__all__, name
+
+
+def test_methods_are_functions_with_their_signatures_and_docstrings():
+    x = backstory.tensor([1.0, 4.0])
+    assert backstory.Tensor.sum is backstory.sum
+    assert list(inspect.signature(x.sum).parameters) == ["dim", "keepdim"]
+    assert backstory.Tensor.sqrt_.__doc__ == f"In place: {backstory.sqrt.__doc__}"
+    assert x.sqrt_() is x
+    assert x.tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from support import close
 
 import backstory
 from backstory.errors import BackstoryError
-from backstory.tensor import Tensor, _wrap, apply, as_tensor, tensor
+from backstory.tensor import Tensor, apply, as_tensor, tensor, wrap
 
 
 def test_tensor_copies_and_as_tensor_shares():
@@ -250,5 +250,5 @@ def test_data_is_written_without_telling_the_graph():
 
 
 def test_wrap_and_apply_are_there_for_the_layers_above():
-    assert _wrap(np.ones(2), 0).shape == (2,)
+    assert wrap(np.ones(2), 0).shape == (2,)
     assert apply(backstory.ops.TABLE["exp"], tensor(0.0)).item() == 1.0

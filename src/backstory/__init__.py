@@ -22,33 +22,14 @@ from backstory.autograd.modes import (
     relu_derivative_at_zero,
     set_grad_enabled,
 )
-from backstory.functions import (
-    arange,
-    exp,
-    full,
-    leaky_relu,
-    log,
-    log_softmax,
-    logsumexp,
-    matmul,
-    max,
-    maximum,
-    mean,
-    ones,
-    rand,
-    randn,
-    randperm,
-    relu,
-    reshape,
-    sigmoid,
-    sqrt,
-    sum,
-    tanh,
-    transpose,
-    where,
-    zeros,
-    zeros_like,
-)
+from backstory.functions import activation, comparison, creation, elementwise, linalg, reduction, shape
+from backstory.functions.activation import leaky_relu, log_softmax, relu, sigmoid, tanh
+from backstory.functions.comparison import where
+from backstory.functions.creation import arange, full, ones, rand, randn, randperm, zeros, zeros_like
+from backstory.functions.elementwise import exp, log, maximum, sqrt
+from backstory.functions.linalg import matmul
+from backstory.functions.reduction import argmax, logsumexp, max, mean, sum
+from backstory.functions.shape import broadcast_to, flatten, permute, reshape, transpose
 from backstory.promotion import get_default_dtype, set_default_dtype
 from backstory.tensor import Tensor, as_tensor, tensor
 
@@ -86,42 +67,24 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Generator",
     "Tensor",
-    "arange",
     "as_tensor",
     "enable_grad",
-    "exp",
     "float32",
     "float64",
-    "full",
     "get_default_dtype",
     "int64",
     "is_grad_enabled",
-    "leaky_relu",
-    "log",
-    "log_softmax",
-    "logsumexp",
     "manual_seed",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
     "no_grad",
-    "ones",
-    "rand",
-    "randn",
-    "randperm",
-    "relu",
     "relu_derivative_at_zero",
-    "reshape",
     "set_default_dtype",
     "set_grad_enabled",
-    "sigmoid",
-    "sqrt",
-    "sum",
-    "tanh",
     "tensor",
-    "transpose",
-    "where",
-    "zeros",
-    "zeros_like",
 ]
+__all__ += activation.__all__
+__all__ += comparison.__all__
+__all__ += creation.__all__
+__all__ += elementwise.__all__
+__all__ += linalg.__all__
+__all__ += reduction.__all__
+__all__ += shape.__all__

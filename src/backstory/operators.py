@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import numpy as np
 
+from backstory.core import apply, binary
 from backstory.errors import BackstoryError, BoundsError, DtypeError, GraphError, ShapeError
+from backstory.functions.linalg import matmul
 from backstory.graph import context
 from backstory.indexing import raw, raw_index
 from backstory.ops import TABLE
@@ -15,7 +18,7 @@ from backstory.ops import TABLE
 if TYPE_CHECKING:
     from backstory.tensor import Tensor
 
-__all__ = ["InPlace", "Operators", "in_place"]
+__all__ = ["InPlace", "Operators", "change", "in_place"]
 
 
 class Operators:
@@ -23,79 +26,73 @@ class Operators:
 
     __slots__ = ()
 
-    # Tensor fills these in: run an operation, run one by name on two values, make a value a tensor.
-    _run: ClassVar[Any]
-    _binary: ClassVar[Any]
-    _lift: ClassVar[Any]
-    matmul: Callable[[Any], Tensor]
-
     def __add__(self, other: Any) -> Tensor:
-        return self._binary("add", self, other)
+        return binary(TABLE["add"], self, other)
 
     def __radd__(self, other: Any) -> Tensor:
-        return self._binary("add", other, self)
+        return binary(TABLE["add"], other, self)
 
     def __sub__(self, other: Any) -> Tensor:
-        return self._binary("sub", self, other)
+        return binary(TABLE["sub"], self, other)
 
     def __rsub__(self, other: Any) -> Tensor:
-        return self._binary("sub", other, self)
+        return binary(TABLE["sub"], other, self)
 
     def __mul__(self, other: Any) -> Tensor:
-        return self._binary("mul", self, other)
+        return binary(TABLE["mul"], self, other)
 
     def __rmul__(self, other: Any) -> Tensor:
-        return self._binary("mul", other, self)
+        return binary(TABLE["mul"], other, self)
 
     def __truediv__(self, other: Any) -> Tensor:
-        return self._binary("div", self, other)
+        return binary(TABLE["div"], self, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return self._binary("div", other, self)
+        return binary(TABLE["div"], other, self)
 
     def __pow__(self, other: Any) -> Tensor:
-        return self._binary("pow", self, other)
+        return binary(TABLE["pow"], self, other)
 
     def __rpow__(self, other: Any) -> Tensor:
-        return self._binary("pow", other, self)
+        return binary(TABLE["pow"], other, self)
 
     def __neg__(self) -> Tensor:
-        return self._run(TABLE["neg"], self)
+        return apply(TABLE["neg"], self)
 
     def __matmul__(self, other: Any) -> Tensor:
-        return self.matmul(other)
+        return matmul(self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return self._lift(other).matmul(self)
+        return matmul(other, self)
 
     def __gt__(self, other: Any) -> Tensor:
-        return self._binary("gt", self, other)
+        return binary(TABLE["gt"], self, other)
 
     def __ge__(self, other: Any) -> Tensor:
-        return self._binary("ge", self, other)
+        return binary(TABLE["ge"], self, other)
 
     def __lt__(self, other: Any) -> Tensor:
-        return self._binary("lt", self, other)
+        return binary(TABLE["lt"], self, other)
 
     def __le__(self, other: Any) -> Tensor:
-        return self._binary("le", self, other)
+        return binary(TABLE["le"], self, other)
 
     def __eq__(self, other: Any) -> Any:
-        return self._binary("eq", self, other)
+        return binary(TABLE["eq"], self, other)
 
     def __ne__(self, other: Any) -> Any:
-        return self._binary("ne", self, other)
+        return binary(TABLE["ne"], self, other)
 
     __hash__ = object.__hash__
 
     def __invert__(self) -> Tensor:
-        return self._run(TABLE["logical_not"], self)
+        return apply(TABLE["logical_not"], self)
 
     def __and__(self, other: Any) -> Tensor:
-        return self._binary("logical_and", self, other)
+        return binary(TABLE["logical_and"], self, other)
 
     def __or__(self, other: Any) -> Tensor:
-        return self._binary("logical_or", self, other)
+        return binary(TABLE["logical_or"], self, other)
 
 
 class InPlace:
@@ -105,27 +102,27 @@ class InPlace:
 
     def add_(self, other: Any) -> Tensor:
         """x ← x + other"""
-        return in_place(self, "add_", lambda x: np.add(x, raw(other), out=x, casting="same_kind"))
+        return change(self, "add_", lambda x: np.add(x, raw(other), out=x, casting="same_kind"))
 
     def sub_(self, other: Any) -> Tensor:
         """x ← x − other"""
-        return in_place(self, "sub_", lambda x: np.subtract(x, raw(other), out=x, casting="same_kind"))
+        return change(self, "sub_", lambda x: np.subtract(x, raw(other), out=x, casting="same_kind"))
 
     def mul_(self, other: Any) -> Tensor:
         """x ← x · other"""
-        return in_place(self, "mul_", lambda x: np.multiply(x, raw(other), out=x, casting="same_kind"))
+        return change(self, "mul_", lambda x: np.multiply(x, raw(other), out=x, casting="same_kind"))
 
     def div_(self, other: Any) -> Tensor:
         """x ← x / other"""
-        return in_place(self, "div_", lambda x: np.divide(x, raw(other), out=x, casting="same_kind"))
+        return change(self, "div_", lambda x: np.divide(x, raw(other), out=x, casting="same_kind"))
 
     def copy_(self, other: Any) -> Tensor:
         """x ← other"""
-        return in_place(self, "copy_", lambda x: np.copyto(x, raw(other)))
+        return change(self, "copy_", lambda x: np.copyto(x, raw(other)))
 
     def fill_(self, value: Any) -> Tensor:
         """Every entry ← value"""
-        return in_place(self, "fill_", lambda x: np.copyto(x, raw(value)))
+        return change(self, "fill_", lambda x: np.copyto(x, raw(value)))
 
     def zero_(self) -> Tensor:
         """Every entry ← 0"""
@@ -134,11 +131,28 @@ class InPlace:
     __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        in_place(self, "x[...] = ", lambda x: x.__setitem__(raw_index(index), raw(value)))
+        change(self, "x[...] = ", lambda x: x.__setitem__(raw_index(index), raw(value)))
 
 
-def in_place(x: Any, name: str, change: Any) -> Any:
-    """Run ``change`` on the memory of ``x`` and count it, or refuse before anything changes."""
+P = ParamSpec("P")
+
+
+def in_place(function: Callable[Concatenate[Any, P], Tensor]) -> Callable[Concatenate[Any, P], Tensor]:
+    """The method that changes the tensor itself to what ``function`` makes of it: ``exp_`` of ``exp``."""
+    name = function.__name__ + "_"
+
+    @functools.wraps(function)
+    def changed(x: Any, *args: P.args, **keywords: P.kwargs) -> Tensor:
+        return change(x, name, lambda array: np.copyto(array, function(x, *args, **keywords).array))
+
+    changed.__name__ = name
+    changed.__qualname__ = f"Tensor.{name}"
+    changed.__doc__ = f"In place: {function.__doc__}"
+    return changed
+
+
+def change(x: Any, name: str, write: Any) -> Any:
+    """Run ``write`` on the memory of ``x`` and count it, or refuse before anything changes."""
     if x._requires_grad and context().levels[x.level].grad_enabled:
         raise GraphError(
             f"{name} on a {'leaf' if x.is_leaf else 'recorded'} tensor of shape {x.shape} that requires grad",
@@ -153,7 +167,7 @@ def in_place(x: Any, name: str, change: Any) -> Any:
         )
     try:
         with np.errstate(all="ignore"):
-            change(x.array)
+            write(x.array)
     except BackstoryError:
         raise
     except (ValueError, TypeError, IndexError, OverflowError) as error:

@@ -21,6 +21,7 @@ SUPPORTED = tuple(
     for name in ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 )
 
+_INT64 = np.dtype("int64")
 _default = [np.dtype("float32")]
 
 
@@ -94,8 +95,19 @@ def result_dtype(values: Sequence[Any], floats: bool) -> np.dtype:
 def promote(name: str, rule: str, xp: Any, values: list[Any]) -> list[Any]:
     """``values`` with every array cast to the common dtype; scalars stay weak.
 
-    ``rule`` is the operation's ``dtypes``: ``promote``, ``float`` or ``same``.
+    ``rule`` is the operation's ``dtypes``: ``promote``, ``float``, ``same``, ``choice`` (the first value is
+    a condition and the others meet), ``sum`` (what is no float becomes int64) or ``floats`` (nothing else).
     """
+    if rule == "sum":
+        return [v if v.dtype.kind == "f" or v.dtype == _INT64 else xp.astype(v, _INT64) for v in values]
+    if rule == "floats":
+        raise DtypeError(
+            f"{name} received a tensor of {values[0].dtype}",
+            why=f"the {name} of integers is not an integer",
+            instead=f"x.to(backstory.float32).{name}()",
+        )
+    if rule == "choice":
+        return [values[0], *promote(name, "promote", xp, values[1:])]
     arrays = [v for v in values if v is not None and not isinstance(v, (bool, int, float))]
     if rule == "same":
         found = sorted({str(a.dtype) for a in arrays})

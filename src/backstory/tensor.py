@@ -1,8 +1,4 @@
-"""Tensor: an array, whether it needs a gradient, and where it came from.
-
-``apply`` runs one operation of the table on tensors and records it. Everything public that computes
-ends there.
-"""
+"""Tensor: an array, whether it needs a gradient, and where it came from."""
 
 from __future__ import annotations
 
@@ -12,119 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from backstory.arrays import eager
-from backstory.errors import ArgumentError, BackstoryError, DtypeError, GraphError, ShapeError
-from backstory.graph import Node, context
-from backstory.methods import MaxResult, Methods
+from backstory.core import Core, _tensor_namespace, apply, as_tensor, plain, tensor, wrap
+from backstory.errors import DtypeError, GraphError, ShapeError
+from backstory.methods import Methods
 from backstory.operators import InPlace, Operators
-from backstory.ops import TABLE, Op
-from backstory.promotion import checked_dtype, get_default_dtype, promote
+from backstory.ops import TABLE
+from backstory.promotion import checked_dtype, get_default_dtype
 
-__all__ = ["MaxResult", "Tensor", "apply", "as_tensor", "tensor"]
-
-
-def apply(op: Op, *args: Any, **params: Any) -> Tensor:
-    """Run ``op`` on tensors, Python scalars and ``None``, and record it where a gradient is wanted.
-
-    It runs at the highest level among its inputs, and never below the ambient level.
-    """
-    ctx = context()
-    depth = ctx.ambient
-    if len(ctx.levels) > 1:  # else there is but level 0
-        for a in args:
-            if isinstance(a, Tensor) and a.level > depth:
-                depth = a.level
-        if depth >= len(ctx.levels):
-            raise _escaped(op, depth)
-    tracked = op.differentiable and ctx.levels[depth].grad_enabled
-    arrays: list[Any] = []
-    needing: list[int] = []
-    dtype: Any = None
-    mixed = False
-    for i, a in enumerate(args):
-        if isinstance(a, Tensor):
-            if a.level == depth:
-                if a._requires_grad and tracked:
-                    needing.append(i)
-                a = a.array
-            elif a.level > depth:
-                raise _escaped(op, a.level)
-            if a.dtype is not dtype:
-                mixed = mixed or dtype is not None
-                dtype = a.dtype
-        arrays.append(a)
-    xp = eager if depth == 0 else _tensor_namespace()
-    if (mixed or dtype.kind != "f") and op.dtypes != "free":
-        arrays = (
-            ctx.quiet.run(promote, op.name, op.dtypes, eager, arrays)
-            if depth == 0
-            else promote(op.name, op.dtypes, xp, arrays)
-        )
-    try:
-        if depth == 0:
-            out = ctx.quiet.run(op.forward, eager, *arrays, **params)
-        else:
-            out = op.forward(xp, *arrays, **params)
-    except BackstoryError:
-        raise
-    except (ValueError, TypeError, IndexError, OverflowError) as error:
-        raise op.misfit(args, params, error) from error
-    residuals = None
-    if op.residuals:
-        out, residuals = out
-    if depth == 0 and out.__class__ is not np.ndarray:
-        out = np.asarray(out)
-    result = _wrap(out, depth)
-    if op.view and depth == 0 and np.may_share_memory(out, arrays[0]):
-        result._counter = args[0]._counter
-    if needing:
-        _record(op, args, params, arrays, result, needing, residuals)
-    if ctx.observer is not None:
-        ctx.observer.ran(op, args, result, params)
-    return result
-
-
-def _record(
-    op: Op, args: Any, params: Any, arrays: list[Any], result: Tensor, needing: list[int], residuals: Any
-) -> None:
-    """Add the node of ``result`` to the graph, holding only what the vjp of a needing argument reads."""
-    count = len(args)
-    edges: list[Any] = [None] * count
-    inputs: list[Any] = [None] * count
-    keeps: Any = op.keeps
-    if keeps.__class__ is not tuple:
-        keeps = keeps(params)
-    versions = []
-    for i in needing:
-        edges[i] = args[i].grad_fn or args[i]
-        for j in keeps[i]:
-            if inputs[j] is None:
-                inputs[j] = arrays[j]
-                if isinstance(args[j], Tensor):
-                    counter = args[j]._counter
-                    versions.append((counter, counter[0], j))
-    ans = None
-    if op.keeps_ans:
-        ans = result.array
-        versions.append((result._counter, result._counter[0], -1))
-    result.grad_fn = Node(op, params, edges, inputs, ans, residuals, versions, result)
-    result._requires_grad = True
-
-
-def _escaped(op: Op, level: int) -> GraphError:
-    return GraphError(
-        f"{op.name} received a tensor of level {level}, which has ended",
-        why="a tensor of a transform holds values of that transform, and nothing of it may outlive it",
-        instead="the result that the transform returns",
-    )
-
-
-@cache
-def _tensor_namespace() -> Any:
-    # Upwards: the namespace of tensors is made of tensors (the Array API's __array_namespace__).
-    from backstory import array_api
-
-    return array_api
+__all__ = ["Tensor", "apply", "as_tensor", "tensor", "wrap"]
 
 
 @cache
@@ -135,77 +26,16 @@ def _backward() -> Any:
     return backward
 
 
-def _wrap(array: Any, level: int) -> Tensor:
-    """A tensor around ``array`` itself (no copy), without history."""
-    result = Tensor.__new__(Tensor)
-    result.array = array
-    result.level = level
-    result._requires_grad = False
-    result.grad = None
-    result.grad_fn = None
-    result.name = None
-    result._counter = [0]
-    return result
-
-
-def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A new leaf tensor with a copy of ``data``: a number, nested lists, a NumPy array or a tensor.
-
-    Python floats become the default dtype (float32), integers int64; arrays keep their dtype.
-
-    >>> import backstory
-    >>> backstory.tensor([[1, 2], [3, 4]]).shape
-    (2, 2)
-    >>> backstory.tensor([0.5, 2.0], requires_grad=True)
-    tensor([0.5, 2. ], requires_grad=True)
-    """
-    source = _plain(data)
-    chosen = None if dtype is None else checked_dtype(dtype)
-    try:
-        array = np.array(source, dtype=chosen)
-    except (ValueError, TypeError) as error:
-        raise ArgumentError(
-            f"tensor() received {type(data).__name__}",
-            why=str(error),
-            instead="numbers in nested lists of equal lengths, or a NumPy array",
-        ) from error
-    if dtype is None and array.dtype.kind == "f" and not isinstance(source, (np.ndarray, np.generic)):
-        array = array.astype(get_default_dtype())
-    checked_dtype(array.dtype)
-    result = _wrap(array, 0)
-    return result.requires_grad_() if requires_grad else result
-
-
-def as_tensor(data: Any) -> Tensor:
-    """``data`` itself if it is a tensor, else a tensor that shares the memory of a NumPy array."""
-    if isinstance(data, Tensor):
-        return data
-    if isinstance(data, np.ndarray):
-        checked_dtype(data.dtype)
-        return _wrap(data, 0)
-    return tensor(data)
-
-
-def _binary(name: str, x: Any, y: Any) -> Any:
-    if not isinstance(x, (Tensor, float, int)):
-        x = as_tensor(x)
-    if not isinstance(y, (Tensor, float, int)):
-        if y is None or isinstance(y, str):
-            return NotImplemented
-        y = as_tensor(y)
-    return apply(TABLE[name], x, y)
-
-
 def _restored(kind: Any, array: Any, requires_grad: bool, grad: Any, name: str | None) -> Tensor:
     """The leaf that :meth:`Tensor.__reduce__` took apart."""
-    result = _wrap(array, 0)
+    result = wrap(array, 0)
     if kind is not Tensor:
         result = kind(result)
     result._requires_grad, result.grad, result.name = requires_grad, grad, name
     return result
 
 
-class Tensor(Methods, Operators, InPlace):
+class Tensor(Methods, Operators, InPlace, Core, results=True):
     """An array with a history, in PyTorch's dialect.
 
     ``array`` is the NumPy array (or, at a higher level, the lower-level tensor); ``grad`` the
@@ -222,20 +52,8 @@ class Tensor(Methods, Operators, InPlace):
     (<PowBackward0>, <SubBackward0>)
     """
 
-    __slots__ = ("__weakref__", "_counter", "_requires_grad", "array", "grad", "grad_fn", "level", "name")
+    __slots__ = ()
     __array_ufunc__ = None  # NumPy's operators hand over to the reflected ones below
-
-    array: Any
-    level: int
-    grad: Tensor | None
-    grad_fn: Node | None
-    name: str | None
-    _requires_grad: bool
-    _counter: list[int]
-
-    _run = staticmethod(apply)
-    _binary = staticmethod(_binary)
-    _lift = staticmethod(as_tensor)
 
     # What it is
 
@@ -307,11 +125,11 @@ class Tensor(Methods, Operators, InPlace):
     @property
     def data(self) -> Tensor:
         """The same memory without history, and without telling the graph of changes."""
-        return _wrap(self.array, self.level)
+        return wrap(self.array, self.level)
 
     def detach(self) -> Tensor:
         """The same memory without history. Changes in place are seen by both."""
-        result = _wrap(self.array, self.level)
+        result = wrap(self.array, self.level)
         result._counter = self._counter
         return result
 
@@ -411,7 +229,7 @@ class Tensor(Methods, Operators, InPlace):
         return format(self.item(), spec) if spec and self.ndim == 0 else format(str(self), spec)
 
     def __repr__(self) -> str:
-        body = np.array2string(np.asarray(_plain(self)), separator=", ", prefix="tensor(", precision=4)
+        body = np.array2string(np.asarray(plain(self)), separator=", ", prefix="tensor(", precision=4)
         notes = ""
         if self.dtype not in (get_default_dtype(), np.dtype("int64"), np.dtype(bool)):
             notes += f", dtype={self.dtype}"
@@ -420,9 +238,3 @@ class Tensor(Methods, Operators, InPlace):
         elif self._requires_grad:
             notes += ", requires_grad=True"
         return f"tensor({body}{notes})"
-
-
-def _plain(x: Any) -> Any:
-    while isinstance(x, Tensor):
-        x = x.array
-    return x

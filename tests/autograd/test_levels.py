@@ -8,12 +8,12 @@ from support import close
 
 import backstory
 from backstory.autograd import grad, new_level
-from backstory.tensor import Tensor, _wrap
+from backstory.tensor import Tensor, wrap
 
 
 def lift(x: Tensor, depth: int) -> Tensor:
     """A leaf of level ``depth`` around ``x``."""
-    return _wrap(x, depth).requires_grad_()
+    return wrap(x, depth).requires_grad_()
 
 
 def derivative(function, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from backstory.arrays import namespace
 from backstory.errors import ArgumentError, DtypeError, GraphError, ShapeError, VersionError
 from backstory.graph import Node, context
 from backstory.ops import unbroadcast
-from backstory.tensor import Tensor, _wrap, as_tensor
+from backstory.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["backward", "cotangents", "grad"]
 
@@ -146,7 +146,7 @@ def _one_upstream(root: Tensor, g: Any) -> Tensor:
             )
         one = np.empty(root.shape, root.dtype)
         one.fill(1)
-        return _wrap(one, 0)
+        return wrap(one, 0)
     g = as_tensor(g)
     if g.shape != root.shape:
         raise ShapeError(
@@ -271,7 +271,7 @@ def _as_tensors(node: Node) -> tuple[Any, list[Any]]:
 
 def _linked(array: Any, node: Node | None, level: int, counter: list[int] | None) -> Tensor:
     """A tensor of memory that was kept: changes in place are counted where its first owner counts them."""
-    result = _wrap(array, level)
+    result = wrap(array, level)
     result.grad_fn = node
     result._requires_grad = node is not None
     if counter is not None:
@@ -281,8 +281,8 @@ def _linked(array: Any, node: Node | None, level: int, counter: list[int] | None
 
 def _as_gradient(part: Any, like: Tensor) -> Tensor:
     if like.level == 0 and not isinstance(part, Tensor):
-        return _wrap(np.array(part), 0)
-    return part if isinstance(part, Tensor) and part.level == like.level else _wrap(part, like.level)
+        return wrap(np.array(part), 0)
+    return part if isinstance(part, Tensor) and part.level == like.level else wrap(part, like.level)
 
 
 def _accumulate(leaf: Tensor, part: Any, fresh: bool) -> None:
@@ -295,9 +295,9 @@ def _accumulate(leaf: Tensor, part: Any, fresh: bool) -> None:
             leaf.grad = part if fresh else part.clone()
     elif leaf.grad is None:
         # A NumPy scalar, which products of 0-d arrays are, could not be changed in place.
-        leaf.grad = _wrap(part if fresh and part.__class__ is np.ndarray else np.array(part), 0)
+        leaf.grad = wrap(part if fresh and part.__class__ is np.ndarray else np.array(part), 0)
     elif leaf.grad.requires_grad:
-        leaf.grad = leaf.grad + _wrap(part, 0)
+        leaf.grad = leaf.grad + wrap(part, 0)
     else:
         leaf.grad.array += part
         leaf.grad._counter[0] += 1

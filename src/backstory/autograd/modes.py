@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from backstory.errors import ArgumentError
+from backstory.functions.activation import checked_at_zero
 from backstory.graph import Level, context
 
 __all__ = [
@@ -72,17 +72,6 @@ def relu_derivative_at_zero(value: float) -> Iterator[None]:
         yield
     finally:
         ctx.relu_at_zero = before
-
-
-def checked_at_zero(value: float) -> float:
-    """``value`` as a float in [0, 1], relu's subdifferential at 0."""
-    if not 0.0 <= value <= 1.0:
-        raise ArgumentError(
-            f"a derivative of relu at 0 of {value}",
-            why="the slopes of lines that touch relu from below at 0 lie between 0 and 1",
-            instead="0 (PyTorch's choice), 1, or a value between",
-        )
-    return float(value)
 
 
 @contextmanager

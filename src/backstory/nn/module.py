@@ -10,7 +10,7 @@ import numpy as np
 from backstory.autograd.modes import no_grad
 from backstory.errors import ArgumentError, ShapeError
 from backstory.graph import context
-from backstory.tensor import Tensor, _wrap, as_tensor
+from backstory.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["Module", "Parameter"]
 
@@ -28,7 +28,7 @@ class Parameter(Tensor):
     def __new__(cls, data: Any, requires_grad: bool = True) -> Parameter:
         source = as_tensor(data)
         self = Tensor.__new__(cls)
-        plain = _wrap(source.array, source.level)
+        plain = wrap(source.array, source.level)
         for slot in ("array", "level", "_requires_grad", "grad", "grad_fn", "name", "_counter"):
             setattr(self, slot, getattr(plain, slot))
         self.requires_grad_(requires_grad)

@@ -281,6 +281,7 @@ where = Elementwise(
     ),
     arguments=3,
     keeps=((), (0,), (0,)),
+    dtypes="choice",
 )
 
 

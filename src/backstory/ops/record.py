@@ -48,7 +48,9 @@ class Op(ABC):
     ``keeps[i]`` lists the inputs that the vjp for argument ``i`` reads; ``keeps_ans`` says whether
     it reads the output. Nothing else stays alive between forward and backward. ``dtypes`` says how
     dtypes meet: ``promote`` (PyTorch's rules), ``float`` (the same, and integers become floats),
-    ``same`` (an error if they differ) or ``free``. ``fits`` says which shapes do, for errors.
+    ``same`` (an error if they differ), ``choice`` (the first is a condition, the others promote),
+    ``sum`` (integers and bools become int64), ``floats`` (an error for anything else) or ``free``.
+    ``fits`` says which shapes do, for errors.
     """
 
     name: str

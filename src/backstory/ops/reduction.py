@@ -60,6 +60,7 @@ sum_ = Linear(
     cases=REDUCTIONS,
     arguments=1,
     keeps=((),),
+    dtypes="sum",
     fits="an axis of the tensor: from -ndim to ndim - 1, each once",
 )
 
@@ -80,6 +81,7 @@ mean = Linear(
     cases=REDUCTIONS,
     arguments=1,
     keeps=((),),
+    dtypes="floats",
     fits="an axis of the tensor: from -ndim to ndim - 1, each once",
 )
 

@@ -1,0 +1,236 @@
+"""The core of every tensor, and ``apply``, which runs one operation of the table and records it.
+
+Everything that computes ends in ``apply``. Functions are built on it; methods are functions; and
+:class:`backstory.Tensor` is this core with the methods, so imports point one way.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from backstory.arrays import eager
+from backstory.errors import ArgumentError, BackstoryError, GraphError
+from backstory.graph import Node, context
+from backstory.ops import Op
+from backstory.promotion import checked_dtype, get_default_dtype, promote
+
+if TYPE_CHECKING:
+    from backstory.tensor import Tensor
+
+__all__ = ["Core", "apply", "as_tensor", "binary", "plain", "tensor", "wrap"]
+
+
+_WEAK = frozenset((type(None), bool, int, float))
+
+
+class Core:
+    """The fields of a tensor: all that running and recording an operation needs.
+
+    One class is declared with ``results=True``; what operations return is of that class.
+    """
+
+    __slots__ = ("__weakref__", "_counter", "_requires_grad", "array", "grad", "grad_fn", "level", "name")
+
+    kind: ClassVar[Any]
+
+    array: Any
+    level: int
+    grad: Tensor | None
+    grad_fn: Node | None
+    name: str | None
+    _requires_grad: bool
+    _counter: list[int]
+
+    def __init_subclass__(cls, results: bool = False) -> None:
+        if results:
+            Core.kind = cls
+
+
+def apply(op: Op, *args: Any, **params: Any) -> Tensor:
+    """Run ``op`` on tensors, Python scalars and ``None``, and record it where a gradient is wanted.
+
+    It runs at the highest level among its inputs, and never below the ambient level. Lists and arrays
+    become tensors; Python scalars stay weak beside a tensor.
+    """
+    ctx = context()
+    kind = Core.kind
+    depth = ctx.ambient
+    if len(ctx.levels) > 1:  # else there is but level 0
+        for a in args:
+            if isinstance(a, kind) and a.level > depth:
+                depth = a.level
+        if depth >= len(ctx.levels):
+            raise _escaped(op, depth)
+    tracked = op.differentiable and ctx.levels[depth].grad_enabled
+    arrays: list[Any] = []
+    needing: list[int] = []
+    dtype: Any = None
+    mixed = False
+    for i, a in enumerate(args):
+        if isinstance(a, kind):
+            if a.level == depth:
+                if a._requires_grad and tracked:
+                    needing.append(i)
+                a = a.array
+            elif a.level > depth:
+                raise _escaped(op, a.level)
+            if a.dtype is not dtype:
+                mixed = mixed or dtype is not None
+                dtype = a.dtype
+        elif a.__class__ not in _WEAK:
+            return apply(op, *map(_lifted, args), **params)
+        arrays.append(a)
+    if dtype is None:
+        return apply(op, as_tensor(args[0]), *args[1:], **params)
+    xp = eager if depth == 0 else _tensor_namespace()
+    if (mixed or dtype.kind != "f") and op.dtypes != "free":
+        arrays = (
+            ctx.quiet.run(promote, op.name, op.dtypes, eager, arrays)
+            if depth == 0
+            else promote(op.name, op.dtypes, xp, arrays)
+        )
+    try:
+        if depth == 0:
+            out = ctx.quiet.run(op.forward, eager, *arrays, **params)
+        else:
+            out = op.forward(xp, *arrays, **params)
+    except BackstoryError:
+        raise
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise op.misfit(args, params, error) from error
+    residuals = None
+    if op.residuals:
+        out, residuals = out
+    if depth == 0 and out.__class__ is not np.ndarray:
+        out = np.asarray(out)
+    result = wrap(out, depth)
+    if op.view and depth == 0 and np.may_share_memory(out, arrays[0]):
+        result._counter = args[0]._counter
+    if needing:
+        _record(op, args, params, arrays, result, needing, residuals)
+    if ctx.observer is not None:
+        ctx.observer.ran(op, args, result, params)
+    return result
+
+
+def _record(
+    op: Op, args: Any, params: Any, arrays: list[Any], result: Tensor, needing: list[int], residuals: Any
+) -> None:
+    """Add the node of ``result`` to the graph, holding only what the vjp of a needing argument reads."""
+    count = len(args)
+    edges: list[Any] = [None] * count
+    inputs: list[Any] = [None] * count
+    keeps: Any = op.keeps
+    if keeps.__class__ is not tuple:
+        keeps = keeps(params)
+    versions = []
+    for i in needing:
+        edges[i] = args[i].grad_fn or args[i]
+        for j in keeps[i]:
+            if inputs[j] is None:
+                inputs[j] = arrays[j]
+                if isinstance(args[j], Core):
+                    counter = args[j]._counter
+                    versions.append((counter, counter[0], j))
+    ans = None
+    if op.keeps_ans:
+        ans = result.array
+        versions.append((result._counter, result._counter[0], -1))
+    result.grad_fn = Node(op, params, edges, inputs, ans, residuals, versions, result)
+    result._requires_grad = True
+
+
+def _escaped(op: Op, level: int) -> GraphError:
+    return GraphError(
+        f"{op.name} received a tensor of level {level}, which has ended",
+        why="a tensor of a transform holds values of that transform, and nothing of it may outlive it",
+        instead="the result that the transform returns",
+    )
+
+
+@cache
+def _tensor_namespace() -> Any:
+    # Upwards: the namespace of tensors is made of tensors (the Array API's __array_namespace__).
+    from backstory import array_api
+
+    return array_api
+
+
+def _lifted(value: Any) -> Any:
+    """``value`` as an operation takes it: a tensor, a Python scalar or ``None``."""
+    if value.__class__ in _WEAK:
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (int, float)):
+        return int(value) if isinstance(value, int) else float(value)
+    return as_tensor(value)
+
+
+def wrap(array: Any, level: int) -> Tensor:
+    """A tensor around ``array`` itself (no copy), without history."""
+    kind = Core.kind
+    result = kind.__new__(kind)
+    result.array = array
+    result.level = level
+    result._requires_grad = False
+    result.grad = None
+    result.grad_fn = None
+    result.name = None
+    result._counter = [0]
+    return result
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new leaf tensor with a copy of ``data``: a number, nested lists, a NumPy array or a tensor.
+
+    Python floats become the default dtype (float32), integers int64; arrays keep their dtype.
+
+    >>> import backstory
+    >>> backstory.tensor([[1, 2], [3, 4]]).shape
+    (2, 2)
+    >>> backstory.tensor([0.5, 2.0], requires_grad=True)
+    tensor([0.5, 2. ], requires_grad=True)
+    """
+    source = plain(data)
+    chosen = None if dtype is None else checked_dtype(dtype)
+    try:
+        array = np.array(source, dtype=chosen)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(
+            f"tensor() received {type(data).__name__}",
+            why=str(error),
+            instead="numbers in nested lists of equal lengths, or a NumPy array",
+        ) from error
+    if dtype is None and array.dtype.kind == "f" and not isinstance(source, (np.ndarray, np.generic)):
+        array = array.astype(get_default_dtype())
+    checked_dtype(array.dtype)
+    result = wrap(array, 0)
+    return result.requires_grad_() if requires_grad else result
+
+
+def as_tensor(data: Any) -> Tensor:
+    """``data`` itself if it is a tensor, else a tensor that shares the memory of a NumPy array."""
+    if isinstance(data, Core.kind):
+        return data
+    if isinstance(data, np.ndarray):
+        checked_dtype(data.dtype)
+        return wrap(data, 0)
+    return tensor(data)
+
+
+def binary(op: Op, x: Any, y: Any) -> Any:
+    """``op`` on the two sides of a Python operator; what is no number is left to the other side."""
+    if x is None or y is None or x.__class__ is str or y.__class__ is str:
+        return NotImplemented
+    return apply(op, x, y)
+
+
+def plain(x: Any) -> Any:
+    """The array below all levels of a tensor, or the value itself."""
+    while isinstance(x, Core):
+        x = x.array
+    return x
