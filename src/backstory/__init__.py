@@ -50,6 +50,7 @@ _LAZY = {
 _LAZY_NAMES = {
     "Change": "backstory.insight",
     "experiment": "backstory.insight",
+    "explain": "backstory.insight",
     "open_run": "backstory.insight",
     "watch": "backstory.insight",
     "why": "backstory.insight",

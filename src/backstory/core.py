@@ -6,6 +6,7 @@ Everything that computes ends in ``apply``. Functions are built on it; methods a
 
 from __future__ import annotations
 
+import weakref
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Core", "apply", "as_tensor", "binary", "plain", "tensor", "wrap"]
 
 
+SMALL_CONSTANT = 64  # entries
 _WEAK = frozenset((type(None), bool, int, float))
 
 
@@ -139,7 +141,19 @@ def _record(
     if op.keeps_ans:
         ans = result.array
         versions.append((result._counter, result._counter[0], -1))
-    result.grad_fn = Node(op, params, edges, inputs, ans, residuals, versions, result)
+    node = Node(op, params, edges, inputs, ans, residuals, versions, result)
+    if len(needing) < count and not result.level:
+        held: list[Any] = [None] * count
+        for j in range(count):
+            if edges[j] is None:
+                constant = args[j]
+                if constant.__class__ is not float:
+                    constant = getattr(constant, "array", constant)
+                    if constant.__class__ is np.ndarray and constant.size > SMALL_CONSTANT:
+                        constant = weakref.ref(constant)
+                held[j] = constant
+        node.constants = held
+    result.grad_fn = node
     result._requires_grad = True
 
 

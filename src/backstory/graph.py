@@ -74,12 +74,15 @@ class Node:
     """One operation in the graph.
 
     ``inputs`` and ``ans`` hold only the arrays that the vjp reads (others are ``None``), and nothing
-    after the graph was freed. ``order`` grows with time, so it sorts a graph topologically.
+    after the graph was freed. ``constants`` holds, for those who explain, the other inputs that need no
+    gradient: Python numbers and small arrays themselves, large ones as weak references. ``order`` grows
+    with time, so it sorts a graph topologically.
     """
 
     __slots__ = (
         "__weakref__",
         "ans",
+        "constants",
         "dtype",
         "edges",
         "freed",
@@ -119,6 +122,7 @@ class Node:
         self.dtype: np.dtype = result.array.dtype
         self.order = next(_order)
         self.freed = False
+        self.constants: Sequence[Any] = ()
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from backstory.insight.certificate import Certificate
 from backstory.insight.counterfactual import Change, Outcome, Outcomes
 from backstory.insight.experiment import experiment
+from backstory.insight.explain import Explanation, explain
 from backstory.insight.lifetable import Event, LifeTable
 from backstory.insight.run import Recording, Run, open_run, unwatched, watch
 from backstory.insight.sites import Site
@@ -14,6 +15,7 @@ __all__ = [
     "Certificate",
     "Change",
     "Event",
+    "Explanation",
     "LifeTable",
     "Outcome",
     "Outcomes",
@@ -22,6 +24,7 @@ __all__ = [
     "Site",
     "Why",
     "experiment",
+    "explain",
     "open_run",
     "unwatched",
     "watch",

@@ -273,6 +273,7 @@ where = Elementwise(
     ),
     formula=r"x \text{ where } c \text{ else } y",
     derivative=("0", r"\mathbf{1}[c]", r"\mathbf{1}[\neg c]"),
+    letters=("c", "x", "y"),
     torch="torch.where",
     cases=(
         Case(("mask", (3, 4), (3, 4))),

@@ -17,6 +17,7 @@ matmul = Bilinear(
     ),
     formula=r"X Y",
     derivative=(r"G\,Y^{\top}", r"X^{\top} G"),
+    letters=("X", "Y"),
     torch="torch.matmul",
     cases=(
         Case(((3, 4), (4, 2))),
@@ -68,6 +69,7 @@ linear = General(
     tangent=_linear_tangent,
     formula=r"x W^{\top} + b",
     derivative=(r"G\,W", r"G^{\top} x", r"\sum_n G_n"),
+    letters=("x", "W", "b"),
     torch="torch.nn.functional.linear",
     cases=(
         Case(((5, 3), (4, 3), (4,))),

@@ -51,6 +51,8 @@ class Op(ABC):
     ``same`` (an error if they differ), ``choice`` (the first is a condition, the others promote),
     ``sum`` (integers and bools become int64), ``floats`` (an error for anything else) or ``free``.
     ``fits`` says which shapes do, for errors.
+    ``letters`` are the arguments' letters in ``formula`` where they are not x, y, z; in ``derivative``
+    G is the upstream gradient, where the rule is no product entry by entry.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Op(ABC):
     view: bool = False
     fresh: bool = True
     residuals: bool = False
+    letters: tuple[str, ...] = ()
     fits: str = "shapes that broadcast: equal, or 1, axis by axis from the right"
 
     @abstractmethod
