@@ -29,13 +29,13 @@ REPEATS = 7
 # What is timed for the shares; a name's time includes no other name's but where it says so.
 PARTS = {
     "seed, source hash, thread pools": ("backstory.insight.experiment", "_describe"),
-    "gates, every eighth step": ("backstory.insight.record", "Recorder.gate"),
-    "gradients' norms, every eighth step": ("backstory.insight.record", "Recorder.before_step"),
+    "gates, every eighth step": ("backstory.insight.statistics", "Statistics.gate"),
+    "gradients' norms, every eighth step": ("backstory.insight.statistics", "Statistics.before_step"),
     "changes' and weights' norms; the loss of every step": (
         "backstory.insight.record",
         "Recorder.after_step",
     ),
-    "two scans of the declared data": ("backstory.insight.attach", "scan"),
+    "two scans of the declared data": ("backstory.insight.own", "scan"),
     "two snapshots (the copies)": ("backstory.insight.record", "Recorder.snapshot"),
     "waiting for the last commit": ("backstory.insight.store", "Writer.close"),
 }

@@ -286,6 +286,7 @@ def test_scans_touch_no_flag_no_gradient_and_no_random_stream(tmp_path):
 
 
 def test_afterwards_model_and_optimizer_are_as_they_were(tmp_path):
+    gc.collect()  # what other tests left watched
     model, optimizer = setting()
     listeners = len(context().backward_listeners)
     with watch(model, optimizer, tmp_path / "run", data=inputs()):
@@ -450,7 +451,7 @@ def test_training_goes_on_when_the_recording_alone_is_forgotten(tmp_path):
     gc.collect()
     for _ in range(3):
         step_once(model, optimizer, inputs())
-    model._observer.writer.flush()
+    model._observer.listener.writer.flush()
     assert open_run(tmp_path / "run").steps.tolist() == [1, 2, 3]
 
 

@@ -283,7 +283,7 @@ def scramble_the_rest(path):
     ("damage", "said"),
     [
         (lambda path: (path.unlink(), foreign(path)), "was not written by backstory"),
-        (another_format, "reads format 1"),
+        (another_format, "reads format 2"),
         (shorten, "damaged"),
         (lambda path: path.write_bytes(path.read_bytes()[:50]), "damaged"),
         (scramble, "damaged"),

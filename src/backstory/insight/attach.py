@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from backstory.arrays import Generator, default_generator
-from backstory.autograd.modes import relu_derivative_at_zero
 from backstory.errors import RunError
 from backstory.graph import Context, context
-from backstory.insight.scan import SiteScan, checked_data, scan
+from backstory.insight.scan import checked_data
 from backstory.insight.sites import Observer
+from backstory.insight.source import Listener, Source
 from backstory.nn import Module
 from backstory.optim import Optimizer
 from backstory.tensor import Tensor
@@ -20,29 +20,37 @@ from backstory.tensor import Tensor
 __all__ = ["Attachment"]
 
 
-class Attachment(Observer):
+class Attachment(Observer, Source):
     """Follows one training: counts its steps and hears of losses, until it is detached.
 
-    Subclasses say what happens before and after each step.
+    Subclasses say what is measured on the way.
     """
 
     def __init__(self, model: Module, optimizer: Optimizer, data: Any, generator: Generator | None) -> None:
         _check_parts(model, optimizer)
-        super().__init__(model)
+        Observer.__init__(self, model)
+        Source.__init__(self)
         self.model, self.optimizer = model, optimizer
         self.data = checked_data(data)
         self.generators = [default_generator(), *([] if generator is None else [generator])]
-        self.step = 0
+        self.samples = len(self.data)
         self._losses: list[float] = []
         self._pid = os.getpid()
         self.at_zero = context().relu_at_zero
         self._moved = {p for p in model.parameters() if p in optimizer.state}
+        self.parameters = [(name, p) for name, p in model.named_parameters() if p in self._moved]
+        self.shapes = [(name, tuple(p.shape)) for name, p in self.parameters]
+        self.unmoved = {
+            name: "in no optimizer" if p.requires_grad else "frozen"
+            for name, p in model.named_parameters()
+            if p not in self._moved or not p.requires_grad
+        }
         self._hearing: Context | None = None
         self._listening: list[list[Callable[[Any], None]]] = []
         self._handles: list[Any] = []
 
-    def attach(self) -> None:
-        """Start to see forwards, backwards and steps."""
+    def attach(self, listener: Listener) -> None:
+        super().attach(listener)
         me = weakref.ref(self)
 
         def on_backward(roots: list[Tensor]) -> None:
@@ -52,11 +60,12 @@ class Attachment(Observer):
         def before(optimizer: Optimizer) -> None:
             if (live := me()) is not None and live.alive:
                 live.before_step()
+                live.tell("before_step")
 
         def after(optimizer: Optimizer) -> None:
             if (live := me()) is not None and live.alive:
                 live.step += 1
-                live.after_step()
+                live.tell("after_step")
                 live._losses.clear()
 
         object.__setattr__(self.model, "_observer", self)
@@ -133,11 +142,6 @@ class Attachment(Observer):
             self._listen(ctx)
         return model.training
 
-    def scanned(self, peaks: bool = False) -> dict[str, SiteScan]:
-        """Every site on the declared data, with relu's derivative at 0 that the training uses."""
-        with relu_derivative_at_zero(self.at_zero):
-            return scan(self.model, self.data, peaks, self.generators)
-
     def __deepcopy__(self, memo: Any) -> None:
         """A copy of a watched model is not watched."""
 
@@ -149,9 +153,6 @@ class Attachment(Observer):
 
     def before_step(self) -> None:
         """The optimizer is about to move the parameters."""
-
-    def after_step(self) -> None:
-        """It has; ``step`` is the number of updates so far."""
 
 
 def _nobody() -> None:

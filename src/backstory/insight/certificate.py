@@ -4,7 +4,9 @@ For a unit with weights w and bias b on one sample, whose inputs x come from the
 
     Δz = Δw·x_old + Δb + w_new·Δx
 
-and Δw and Δb each into the terms of the optimizer's update. All products are summed without rounding
+and Δw and Δb each into the terms of the optimizer's update. Where a normalisation z = s·u + c stands
+between the layer's u = w·x + b and the gate, these parts are scaled by s_old, and Δs·u_new + Δc is a
+part of its own. All products are summed without rounding
 (each product is split into two floats, then added exactly), so that the parts add up to Δz.
 """
 
@@ -18,9 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from backstory.optim import SGD, Optimizer
-
-__all__ = ["Certificate", "decompose", "exact_dot", "sgd_terms"]
+__all__ = ["Certificate", "decompose", "exact_dot"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,10 @@ class Certificate:
     """Why the unit's pre-activation on ``sample`` changed from ``before`` to ``after`` with update ``step``.
 
     ``weights`` and ``bias`` hold the terms of the update (gradient, momentum, weight decay, rounding),
-    ``inputs`` is w_new·Δx, the share of the layers below. Where the layer in front or the optimizer
-    cannot be split, ``note`` says so and what is missing is empty.
+    ``inputs`` is w_new·Δx, the share of the layers below; ``others`` what a normalisation in front of the
+    gate and another branch of a sum added. ``since`` is the step of the scan before: one less than
+    ``step``, or the updates are explained together. Where the layer in front or the optimizer cannot be
+    split, ``note`` says so and what is missing is empty.
     """
 
     site: str
@@ -43,11 +45,19 @@ class Certificate:
     inputs: float = 0.0
     at_zero: float = 0.0
     note: str = ""
+    others: dict[str, float] = field(default_factory=dict)
+    since: int | None = None
+
+    @property
+    def when(self) -> str:
+        """The step, or the two scans between which it lies."""
+        exact = self.since is None or self.step - self.since <= 1
+        return f"at step {self.step}" if exact else f"between steps {self.since} and {self.step}"
 
     @property
     def parts(self) -> list[float]:
         """Every term that the change is made of."""
-        return [*self.weights.values(), *self.bias.values(), self.inputs]
+        return [*self.weights.values(), *self.bias.values(), self.inputs, *self.others.values()]
 
     @property
     def change(self) -> float:
@@ -71,10 +81,11 @@ class Certificate:
         if self.bias:
             parts.append(_with_terms("bias", self.bias))
         parts.append(f"inputs {_signed(self.inputs)}")
+        parts += [f"{name} {_signed(value)}" for name, value in self.others.items()]
         return [first, ", ".join(parts) + (f"  ({self.note})" if self.note else "")]
 
     def __str__(self) -> str:
-        return f"Unit {self.site}[{self.unit}] died at step {self.step}\n  " + "\n  ".join(self.lines())
+        return f"Unit {self.site}[{self.unit}] died {self.when}\n  " + "\n  ".join(self.lines())
 
 
 def _signed(value: float) -> str:
@@ -143,22 +154,6 @@ def _exact_sum(terms: np.ndarray) -> float:
 def _upper_half(x: np.ndarray) -> np.ndarray:
     scaled = x * 134217729.0  # 2**27 + 1
     return scaled - (scaled - x)
-
-
-def sgd_terms(
-    optimizer: Optimizer, p: Any, g: Any, state: Mapping[str, Any], group: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """The terms of plain SGD's change of ``p``, from the state before the step; ``None`` for another rule."""
-    if type(optimizer).update is not SGD.update or group["nesterov"]:
-        return None
-    lr, first = group["lr"], state["step"] == 0 or "momentum_buffer" not in state
-    damping = 1.0 if first or group["momentum"] == 0 else 1.0 - group["dampening"]
-    terms = {"gradient": -lr * damping * g}
-    if group["momentum"] != 0 and not first:
-        terms["momentum"] = -lr * group["momentum"] * state["momentum_buffer"]
-    if group["weight_decay"] != 0:
-        terms["weight decay"] = -lr * damping * group["weight_decay"] * p
-    return terms
 
 
 def decompose(

@@ -15,15 +15,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from backstory.arrays import Generator
 from backstory.errors import ArgumentError
 from backstory.insight.experiment import Expected, Rerun, expected_of, load_train, rerun
 from backstory.insight.run import Run
 from backstory.insight.scan import DEAD, LINEAR
 from backstory.insight.snapshot import Snapshot, read_snapshot
+from backstory.insight.source import Source
 from backstory.insight.store import transaction
-from backstory.nn import Module
-from backstory.optim import Optimizer
 
 __all__ = ["NO_CHANGE", "Change", "Outcome", "Outcomes", "rerun_all", "stored_outcomes"]
 
@@ -148,24 +146,15 @@ class Outcomes:
 class _Probe(Rerun):
     """Scans before the first and after the last update, and may start from a snapshot."""
 
-    def __init__(
-        self,
-        model: Module,
-        optimizer: Optimizer,
-        data: Any,
-        generator: Generator | None,
-        expected: Expected | None,
-        snapshot: Snapshot | None,
-    ) -> None:
-        super().__init__(model, optimizer, data, generator, expected)
+    def __init__(self, source: Source, expected: Expected | None, snapshot: Snapshot | None) -> None:
+        super().__init__(source, expected)
         if snapshot is not None:
-            snapshot.restore(model, optimizer, self.generators)
-            self.step = snapshot.step
-        self.first = self.scanned()
+            source.restore(snapshot)
+        self.first = source.scan()
 
     def outcome(self, change: str, seed: int, start: int) -> Outcome:
         """How it ended."""
-        last = {name: site.states for name, site in self.scanned().items()}
+        last = {name: site.states for name, site in self.source.scan().items()}
         return Outcome(
             change,
             seed,
@@ -194,8 +183,8 @@ class _Job:
 def _work(job: _Job) -> Outcome:
     snapshot = None if job.snapshot is None else read_snapshot(job.snapshot)
 
-    def make(model: Module, optimizer: Optimizer, data: Any, generator: Generator | None) -> _Probe:
-        return _Probe(model, optimizer, data, generator, job.expected, snapshot)
+    def make(source: Source) -> _Probe:
+        return _Probe(source, job.expected, snapshot)
 
     config = {**job.recipe["config"], **job.change.config}
     if "seed" in config:

@@ -12,22 +12,20 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backstory.arrays import Generator, default_generator
+from backstory.arrays import default_generator
 from backstory.autograd.modes import relu_derivative_at_zero
 from backstory.errors import ArgumentError, ReplayError, RunError, SourceChangedError
 from backstory.graph import context
 from backstory.insight.record import Recorder, never
 from backstory.insight.run import Recording, Run, Watched, start_recording
-from backstory.insight.statistics import Statistics
-from backstory.nn import Module
-from backstory.optim import Optimizer
+from backstory.insight.source import Listener, Source, source_of, torch_adapter
 from backstory.promotion import get_default_dtype, set_default_dtype
 
 __all__ = ["Expected", "Rerun", "conditions", "expected_of", "experiment", "load_train"]
@@ -57,18 +55,16 @@ def experiment(
     recipe = _describe(train, config, threads)
     started: list[Recording] = []
 
-    def watch(
-        model: Module, optimizer: Optimizer, *, data: Any, generator: Generator | None = None
-    ) -> Recording:
+    def watch(model: Any, optimizer: Any, *, data: Any, generator: Any = None) -> Recording:
         if started:
             raise RunError(
                 "watch() called twice in one experiment",
                 why="an experiment records one training",
                 instead="one experiment() for each training",
             )
-        started.append(
-            start_recording(Recorder(model, optimizer, data, generator, scan_at, every), Path(path), recipe)
-        )
+        source = source_of(model, optimizer, data, generator)
+        recorder = Recorder(source, scan_at, every, certify=False)  # the audit does, for every step
+        started.append(start_recording(recorder, Path(path), recipe))
         return started[0]
 
     with conditions(recipe):
@@ -182,8 +178,10 @@ def conditions(recipe: Mapping[str, Any]) -> Iterator[None]:
     stream, dtype = default_generator(), get_default_dtype()
     before = stream.get_state()
     modes = recipe.get("modes", {})
+    adapter = torch_adapter()
     with (
         _pools().limit(limits=recipe["threads"]),
+        nullcontext() if adapter is None else adapter.conditions(recipe["seed"], recipe["threads"]),
         relu_derivative_at_zero(modes.get("relu_at_zero", context().relu_at_zero)),
     ):
         try:
@@ -238,24 +236,20 @@ class Stop(BaseException):
     """Ends a rerun where the recording ends: no error, so that ``except Exception`` lets it pass."""
 
 
-class Rerun(Statistics, Watched):
-    """The watch of a rerun: follows it, compares it with the recording if it has one, stores nothing."""
+class Rerun(Listener, Watched):
+    """The watch of a rerun: follows ``source`` and compares it with the recording; it stores nothing."""
 
-    def __init__(
-        self,
-        model: Module,
-        optimizer: Optimizer,
-        data: Any,
-        generator: Generator | None,
-        expected: Expected | None,
-        every: int = 0,
-    ) -> None:
-        super().__init__(model, optimizer, data, generator, every)
-        self.expected = expected
+    def __init__(self, source: Source, expected: Expected | None) -> None:
+        self.source, self.expected = source, expected
         self.metrics: dict[str, float] = {}
         self.last_loss: float | None = None
         self.parted: ReplayError | None = None
         self._orders = 0
+
+    @property
+    def step(self) -> int:  # type: ignore[override]
+        """The number of updates so far."""
+        return self.source.step
 
     def log(self, **metrics: float) -> None:
         self.metrics.update({name: float(value) for name, value in metrics.items()})
@@ -284,8 +278,11 @@ class Rerun(Statistics, Watched):
             self.parted = self.parted or error
             raise
 
+    def before_step(self) -> None:
+        pass
+
     def after_step(self) -> None:
-        self.last_loss = self.loss
+        self.last_loss = self.source.loss
         if self.expected is not None:
             with self._comparing():
                 self.expected.loss(self.step, self.last_loss)
@@ -306,21 +303,21 @@ class Rerun(Statistics, Watched):
 
 
 def rerun(
-    recipe: Mapping[str, Any], config: Mapping[str, Any], seed: int, make: Callable[..., Rerun]
+    recipe: Mapping[str, Any], config: Mapping[str, Any], seed: int, make: Callable[[Source], Rerun]
 ) -> Rerun:
     """Run the recorded function with ``config`` and ``seed``; ``make`` builds what watches it."""
     train = load_train(recipe)
     made: list[Rerun] = []
 
-    def watch(model: Module, optimizer: Optimizer, *, data: Any, generator: Generator | None = None) -> Rerun:
+    def watch(model: Any, optimizer: Any, *, data: Any, generator: Any = None) -> Rerun:
         if made:
             raise RunError(
                 "watch() called twice in one rerun",
                 why="an experiment follows one training",
                 instead="one call of watch() for every config",
             )
-        made.append(make(model, optimizer, data, generator))
-        made[0].attach()
+        made.append(make(source_of(model, optimizer, data, generator)))
+        made[0].source.attach(made[0])
         return made[0]
 
     try:
@@ -333,7 +330,7 @@ def rerun(
             raise
     finally:
         for follower in made:
-            follower.detach()
+            follower.source.detach()
     if not made:
         raise ReplayError(
             f"rerunning {recipe['train']}",

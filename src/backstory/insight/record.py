@@ -7,21 +7,15 @@ happen before the first step, at the steps that ``scan_at`` names and at the end
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
-
-from backstory.arrays import Generator
 from backstory.errors import RunError
-from backstory.insight.lifetable import events_between
-from backstory.insight.snapshot import take_snapshot
-from backstory.insight.statistics import Statistics, rows
+from backstory.insight.census import Census, Found
+from backstory.insight.source import Listener, Source, rows
 from backstory.insight.store import Writer
-from backstory.nn import Module
-from backstory.optim import Optimizer
 
 __all__ = ["Recorder", "never", "powers_of_two"]
 
@@ -36,73 +30,71 @@ def never(step: int) -> bool:
     return False
 
 
-class Recorder(Statistics):
-    """Stores what it sees through a writer."""
+class Recorder(Listener):
+    """Stores what it sees of ``source`` through a writer."""
 
-    def __init__(
-        self,
-        model: Module,
-        optimizer: Optimizer,
-        data: Any,
-        generator: Generator | None,
-        scan_at: Callable[[int], bool],
-        every: int,
-    ) -> None:
-        super().__init__(model, optimizer, data, generator, every)
+    harmless = True
+
+    def __init__(self, source: Source, scan_at: Callable[[int], bool], every: int, certify: bool) -> None:
+        source.every = every
+        self.source = source
         self._scan_at = scan_at
-        self._first = self.scanned()
-        if not self._first:
+        self._census = Census(source, certify)
+        self._first = self._census.take()
+        if not self._first.sites:
             raise RunError(
-                f"watch() found no gating activation in {type(model).__name__}",
+                f"watch() found no gating activation in {type(source.model).__name__}",
                 why="units die behind ReLU and its kin; this model runs none on the declared data",
-                instead="a model with backstory.nn.ReLU() or backstory.relu(x)",
+                instead="a model with nn.ReLU() or relu(x)",
             )
-        self._states: dict[str, tuple[int, np.ndarray]] = {}
         self._indices: dict[str, int] = {}
         self._noted_nan = False
 
     def start(self, writer: Writer) -> None:
         """Begin to write: parameters, sites, what is born dead, and the first snapshot."""
         self.writer = writer
-        for i, (name, p) in enumerate(self.parameters):
-            writer.put("parameters", i, name, str(list(p.shape)))
+        for i, (name, shape) in enumerate(self.source.shapes):
+            writer.put("parameters", i, name, str(list(shape)))
         self._note_scan(self._first)
         self.snapshot()
         writer.start()
-        self.attach()
+        self.source.attach(self)
 
     def snapshot(self) -> None:
         """Store parameters, optimizer state and random streams as they are now."""
-        taken = take_snapshot(self.step, self.model, self.optimizer, self.generators)
-        file = f"step-{self.step:08d}.safetensors"
-        self.writer.add(taken.write, (self.writer.path / "snapshots" / file,))
-        self.writer.put("snapshots", self.step, file)
+        step = self.source.step
+        file = f"step-{step:08d}.safetensors"
+        self.writer.add(self.source.snapshot().write, (self.writer.path / "snapshots" / file,))
+        self.writer.put("snapshots", step, file)
 
     def scan(self) -> None:
         """Decide every unit's state on the declared data, now."""
-        self._note_scan(self.scanned())
+        self._note_scan(self._census.take())
 
     def _try_scan(self) -> None:
         """Scan; a model that raises on the declared data ends no training."""
+        step = self.source.step
         try:
             self.scan()
         except Exception as error:
-            self.writer.put("findings", self.step, "scan-failed", f"{type(error).__name__}: {error}")
+            self.writer.put("findings", step, "scan-failed", f"{type(error).__name__}: {error}")
             warnings.warn(
-                f"after step {self.step} the model raised on the declared data and was not scanned: {error}",
+                f"after step {step} the model raised on the declared data and was not scanned: {error}",
                 RuntimeWarning,
                 stacklevel=2,
             )
 
-    def _note_scan(self, found: Any) -> None:
-        for name, site in found.items():
-            index = self.site_index(name, site.op, len(site.states))
+    def _note_scan(self, found: Found) -> None:
+        for name, site in found.sites.items():
             states = site.states
-            self.writer.put("scans", self.step, index, states.tobytes())
-            after, before = self._states.get(name, (0, None))
-            for unit, kind in events_between(before, states, self.step):
-                self.writer.put("events", self.step, after, index, unit, kind)
-            self._states[name] = (self.step, states)
+            index = self.site_index(name, site.op, len(states))
+            self.writer.put("scans", found.step, index, states.tobytes())
+        for event in found.events:
+            index = self._indices[event.site]
+            self.writer.put("events", event.step, event.after, index, event.unit, event.kind)
+        for c in found.certificates:
+            row = (c.step, self._indices[c.site], c.unit, json.dumps(c.as_dict()))
+            self.writer.put("certificates", *row)
 
     def site_index(self, name: str, op: str, units: int) -> int:
         index = self._indices.get(name)
@@ -111,26 +103,37 @@ class Recorder(Statistics):
             self.writer.put("sites", index, name, op, units)
         return index
 
+    def before_step(self) -> None:
+        if self._scan_at(self.source.step + 1):
+            self._census.before_step()
+
     def after_step(self) -> None:
-        entry = self.measured()
-        self.writer.add(rows, (entry,))
-        loss = entry.loss
-        if loss is not None and not math.isfinite(loss) and not self._noted_nan:
-            self._note_non_finite(loss)
-        if self._scan_at(self.step):
+        self.write()
+        if self._scan_at(self.source.step):
             self._try_scan()
 
-    def _note_non_finite(self, loss: float) -> None:
+    def write(self, rest: bool = False) -> None:
+        """Hand on what was measured."""
+        for entry in self.source.measured(rest):
+            self.writer.add(rows, (entry,))
+            if entry.loss is not None and not math.isfinite(entry.loss) and not self._noted_nan:
+                self._note_non_finite(entry.step, entry.loss)
+
+    def _note_non_finite(self, step: int, loss: float) -> None:
         self._noted_nan = True
-        self.writer.put("findings", self.step, "non-finite-loss", str(loss))
+        self.writer.put("findings", step, "non-finite-loss", str(loss))
         warnings.warn(
-            f"the loss is {loss} at step {self.step}; backstory goes on recording, and so does your training",
+            f"the loss is {loss} at step {step}; backstory goes on recording, and so does your training",
             RuntimeWarning,
             stacklevel=2,
         )
 
+    def failed(self, error: Exception) -> None:
+        self.writer.put("findings", self.source.step, "recording-failed", f"{type(error).__name__}: {error}")
+
     def finish(self) -> None:
         """The last scan and snapshot; then everything is as before the recording."""
-        self.detach()
+        self.source.detach()
+        self.write(rest=True)
         self.snapshot()
         self._try_scan()

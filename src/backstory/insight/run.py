@@ -11,17 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from backstory.arrays import Generator
 from backstory.errors import ArgumentError, ReplayError, RunError
 from backstory.insight.certificate import Certificate
 from backstory.insight.lifetable import Event, LifeTable, life_table
 from backstory.insight.record import Recorder, powers_of_two
 from backstory.insight.sites import Site
 from backstory.insight.snapshot import Snapshot, read_snapshot
+from backstory.insight.source import source_of, torch_adapter
 from backstory.insight.store import Reader, Writer, transaction
 from backstory.insight.why import Why
-from backstory.nn import Module
-from backstory.optim import Optimizer
 
 __all__ = ["Recording", "Run", "Watched", "open_run", "start_recording", "unwatched", "watch"]
 
@@ -61,6 +59,12 @@ class Run:
         """The loss before each update; NaN where it was NaN, or where no backward pass was seen."""
         rows = self._rows("SELECT loss FROM steps ORDER BY step")
         return np.array([_or_nan(loss) for (loss,) in rows])
+
+    @property
+    def rates(self) -> np.ndarray:
+        """The learning rate of every parameter group at every step: (steps, groups)."""
+        rows = self._rows("SELECT rates FROM steps ORDER BY step")
+        return np.array([np.frombuffer(blob) for (blob,) in rows])
 
     def norms(self) -> dict[str, np.ndarray]:
         """Per parameter an array (3, steps): the 2-norms of its gradient, of its change and of its weights.
@@ -153,11 +157,12 @@ class Run:
             )
         return read_snapshot(self.path / "snapshots" / fitting[-1])
 
-    def restore(self, model: Module, optimizer: Optimizer | None = None, step: int | None = None) -> int:
+    def restore(self, model: Any, optimizer: Any = None, step: int | None = None) -> int:
         """Load parameters (and the optimizer's state) of a snapshot; returns its step."""
         taken = self.snapshot(step)
-        if optimizer is None:
-            model.load_state_dict(taken.parameters())
+        adapter = torch_adapter()
+        if adapter is not None and adapter.owns(model):
+            adapter.restore(taken, model, optimizer)
         else:
             taken.restore(model, optimizer)
         return taken.step
@@ -240,9 +245,7 @@ class Watched:
         self.close()
 
 
-def unwatched(
-    model: Module, optimizer: Optimizer, *, data: Any, generator: Generator | None = None
-) -> Watched:
+def unwatched(model: Any, optimizer: Any, *, data: Any, generator: Any = None) -> Watched:
     """A ``watch`` that records nothing: ``train(config, unwatched)`` is the bare training."""
     return Watched()
 
@@ -257,28 +260,30 @@ class Recording(Run, Watched):
 
     @property
     def _reader(self) -> Reader:
-        self._writer.flush()
+        self.flush()
         return Reader(self.path, known_good=True)
 
     def flush(self) -> None:
         """Return once all that was recorded so far can be read, by any process."""
+        if self._open and self._recorder.source.alive:
+            self._recorder.write(rest=True)
         self._writer.flush()
 
     @property
     def step(self) -> int:  # type: ignore[override]
         """The number of updates so far."""
-        return self._recorder.step
+        return self._recorder.source.step
 
     def order(self, samples: Any) -> Any:
         self._check_open("order()")
-        if self._recorder.alive:
+        if self._recorder.source.alive:
             self._writer.put("orders", self.step, np.asarray(samples).astype(np.int64).tobytes())
         return samples
 
     def log(self, **metrics: float) -> None:
         self._check_open("log()")
         for name, value in metrics.items():
-            if self._recorder.alive:
+            if self._recorder.source.alive:
                 self._writer.put("metrics", self.step, name, float(value))
 
     def _check_open(self, what: str) -> None:
@@ -290,7 +295,7 @@ class Recording(Run, Watched):
             )
 
     def keep(self, *answers: Why) -> None:
-        self._writer.flush()
+        self.flush()
         super().keep(*answers)
 
     def take_snapshot(self) -> None:
@@ -305,7 +310,7 @@ class Recording(Run, Watched):
         """Scan and snapshot a last time, and stop watching; a second call does nothing."""
         if self._open:
             self._open = False
-            if self._recorder.alive:
+            if self._recorder.source.alive:
                 try:
                     self._recorder.finish()
                     self._writer.meta("status", status)
@@ -318,24 +323,27 @@ class Recording(Run, Watched):
 
 def start_recording(recorder: Recorder, path: Path, experiment: dict[str, Any] | None) -> Recording:
     """Make the run's folder and let the recorder write to it."""
+    source = recorder.source
     writer = Writer(path)
-    writer.meta("versions", _versions())
+    writer.meta("versions", _versions() | source.versions())
     writer.meta("started", datetime.now(UTC).isoformat(timespec="seconds"))
     writer.meta("status", "running")
-    writer.meta("samples", len(recorder.data))
-    writer.meta("optimizer", type(recorder.optimizer).__name__)
+    writer.meta("engine", source.engine)
+    writer.meta("samples", source.samples)
+    writer.meta("optimizer", source.optimizer_name)
+    writer.meta("unmoved", source.unmoved)
     writer.meta("experiment", experiment)
     recorder.start(writer)
     return Recording(recorder, writer)
 
 
 def watch(
-    model: Module,
-    optimizer: Optimizer,
+    model: Any,
+    optimizer: Any,
     path: str | Path,
     *,
     data: Any,
-    generator: Generator | None = None,
+    generator: Any = None,
     scan_at: Any = powers_of_two,
     every: int = 1,
 ) -> Recording:
@@ -348,7 +356,7 @@ def watch(
     step, the loss at all. A run that was only watched cannot be rerun;
     see :func:`backstory.experiment`.
     """
-    recorder = Recorder(model, optimizer, data, generator, scan_at, every)
+    recorder = Recorder(source_of(model, optimizer, data, generator), scan_at, every, certify=True)
     recording = start_recording(recorder, Path(path), None)
     recording.flush()
     return recording
@@ -371,7 +379,6 @@ def _versions() -> dict[str, str]:
 
     return {
         "backstory": backstory.__version__,
-        "numpy": np.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
     }

@@ -54,6 +54,14 @@ class SiteScan:
         same = self.low == self.high
         return np.where(same & (self.high == 0), DEAD, np.where(same, LINEAR, BENDS)).astype(np.uint8)
 
+    def merge(self, part: SiteScan) -> None:
+        """Take in the same site on further samples."""
+        self.low, self.high = np.minimum(self.low, part.low), np.maximum(self.high, part.high)
+        if self.peak is not None and part.peak is not None:
+            larger = part.peak > self.peak
+            self.peak = np.where(larger, part.peak, self.peak)
+            self.sample = np.where(larger, part.sample, self.sample)  # type: ignore[arg-type]
+
 
 def local_derivative(op: Op, args: Any, result: Tensor, params: Any) -> Any:
     """The activation's local derivative at every entry, (rows, units); a gate may be boolean."""
@@ -86,17 +94,10 @@ class _Scanner(Observer):
             place = np.argmax(z, axis=0)
             peak = z[place, np.arange(z.shape[1])]
             sample = place * self.samples // len(z) + self.offset
-        self._merge(SiteScan(site_name(key), op.name, low, high, peak, sample))
-
-    def _merge(self, part: SiteScan) -> None:
-        whole = self.sites.setdefault(part.name, part)
-        if whole is part:
-            return
-        whole.low, whole.high = np.minimum(whole.low, part.low), np.maximum(whole.high, part.high)
-        if self.peaks:
-            larger = part.peak > whole.peak  # type: ignore[operator]
-            whole.peak = np.where(larger, part.peak, whole.peak)  # type: ignore[arg-type]
-            whole.sample = np.where(larger, part.sample, whole.sample)  # type: ignore[arg-type]
+        found = SiteScan(site_name(key), op.name, low, high, peak, sample)
+        whole = self.sites.setdefault(found.name, found)
+        if whole is not found:
+            whole.merge(found)
 
 
 @contextmanager

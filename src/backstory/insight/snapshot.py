@@ -32,11 +32,13 @@ class Snapshot:
         """The parameters by their path."""
         return {key[6:]: value for key, value in self.tensors.items() if key.startswith("model/")}
 
-    def restore(self, model: Module, optimizer: Optimizer, generators: Sequence[Generator] = ()) -> None:
+    def restore(
+        self, model: Module, optimizer: Optimizer | None, generators: Sequence[Generator] = ()
+    ) -> None:
         """Put parameters, optimizer state and the given random streams back; lr and the like stay."""
         model.load_state_dict({name: as_tensor(value) for name, value in self.parameters().items()})
         for name, p in model.named_parameters():
-            if p in optimizer.state:
+            if optimizer is not None and p in optimizer.state:
                 state = dict(optimizer.state[p])
                 for key in state:
                     place = f"optimizer/{name}/{key}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -11,63 +11,33 @@ from backstory.graph import Context, context
 from backstory.insight.attach import Attachment
 from backstory.insight.scan import local_derivative
 from backstory.insight.sites import site_name
+from backstory.insight.source import StepStatistics
 from backstory.nn import Module
 from backstory.ops import Op
 from backstory.optim import Optimizer
 from backstory.tensor import Tensor
 
-__all__ = ["GATES", "STEP", "Statistics", "StepStatistics", "rows"]
+__all__ = ["Statistics"]
 
 # Weights move by a thousandth or so per step: their norms need not be taken anew at every one.
 WEIGHTS_EVERY = 8
 
-STEP = "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?)"
-GATES = "INSERT OR REPLACE INTO gates VALUES (?,?,?,?)"
-
-
-class StepStatistics(NamedTuple):
-    """One step: the loss, squared norms per parameter, and per site the samples and open counts.
-
-    Norms are ``None`` and ``opened`` is empty at a step that was not measured.
-    """
-
-    step: int
-    loss: float | None
-    backwards: int
-    gradients: list[float] | None
-    changes: list[float] | None
-    weights: list[float] | None
-    opened: dict[int, list[Any]]
-
 
 class Statistics(Attachment):
-    """Measures every ``every``-th step, from the first on; with 0 none."""
+    """Measures every ``every``-th step."""
 
-    def __init__(
-        self, model: Module, optimizer: Optimizer, data: Any, generator: Generator | None, every: int
-    ) -> None:
+    def __init__(self, model: Module, optimizer: Optimizer, data: Any, generator: Generator | None) -> None:
         super().__init__(model, optimizer, data, generator)
-        self._every = every
         self._open: dict[int, list[Any]] = {}
         self._counted: dict[int, list[Any]] = {}  # before the forward pass under way
         self._running: Context | None = None
         self._changes: dict[Tensor, np.ndarray] = {}
         self._by_key: dict[tuple[str, str, int], int] = {}
         self._gradients: list[float] | None = None
-        self.parameters = [(name, p) for name, p in model.named_parameters() if p in optimizer.state]
         self._tensors = [p for _, p in self.parameters]
 
-    @property
-    def _measuring(self) -> bool:
-        """Whether the step under way is measured."""
-        return self._every > 0 and self.step % self._every == 0
-
-    def site_index(self, name: str, op: str, units: int) -> int:
-        """The number of the site ``name`` in the run."""
-        raise NotImplementedError
-
     def begin(self, model: Module) -> bool:
-        if not super().begin(model) or not self._measuring or self._elsewhere():
+        if not super().begin(model) or not self.measuring or self._elsewhere():
             return False
         self.restart()
         self._counted = {index: list(seen) for index, seen in self._open.items()}
@@ -82,6 +52,10 @@ class Statistics(Attachment):
         self._running = before
         return True
 
+    def _index(self, name: str, op: str, units: int) -> int:
+        assert self.listener is not None, "what is not listened to is not measured"
+        return self.listener.site_index(name, op, units)
+
     def abandon(self) -> None:
         self._open = self._counted
 
@@ -89,7 +63,7 @@ class Statistics(Attachment):
         derivative = local_derivative(op, args, result, params)
         index = self._by_key.get(key)
         if index is None:
-            index = self._by_key[key] = self.site_index(site_name(key), op.name, derivative.shape[1])
+            index = self._by_key[key] = self._index(site_name(key), op.name, derivative.shape[1])
         counts = open_counts(derivative)
         seen = self._open.get(index)
         if seen is None:
@@ -99,39 +73,25 @@ class Statistics(Attachment):
             seen[1] = seen[1] + counts.astype(np.uint32)
 
     def before_step(self) -> None:
-        if self._measuring:
+        if self.measuring:
             if self.optimizer.changes is None:  # another model's recorder may have asked for them
                 self.optimizer.changes = {}
             self._changes = self.optimizer.changes
             self._gradients = [_square(p.grad.array) if p.grad is not None else 0.0 for p in self._tensors]
 
-    def measured(self) -> StepStatistics:
-        """The statistics of the step that is just over."""
-        step, loss = self.step, self.loss
+    def measured(self, rest: bool = False) -> list[StepStatistics]:
+        if rest:
+            return []
+        step, loss, backwards = self.step, self.loss, len(self._losses)
+        rates = tuple(float(group["lr"]) for group in self.optimizer.param_groups)
         gradients, opened = self._gradients, self._open
         if gradients is None:
-            return StepStatistics(step, loss, len(self._losses), None, None, None, {})
+            return [StepStatistics(step, loss, backwards, rates, None, None, None, {})]
         changes = self._changes
         self.optimizer.changes, self._changes, self._gradients, self._open = None, {}, None, {}
         moved = [_square(changes[p]) if p in changes else 0.0 for p in self._tensors]
         weights = [_square(p.array) for p in self._tensors] if step % WEIGHTS_EVERY == 1 else None
-        return StepStatistics(step, loss, len(self._losses), gradients, moved, weights, opened)
-
-
-def rows(entry: StepStatistics) -> list[tuple[str, tuple[Any, ...]]]:
-    """The rows of a step in the store."""
-    norms = (_norms(entry.gradients), _norms(entry.changes), _norms(entry.weights))
-    found: list[tuple[str, tuple[Any, ...]]] = [(STEP, (entry.step, entry.loss, entry.backwards, *norms))]
-    for index, (samples, counts) in entry.opened.items():
-        found.append((GATES, (entry.step, index, samples, counts.astype(np.uint32).tobytes())))
-    return found
-
-
-def _norms(squares: list[float] | None) -> bytes | None:
-    if squares is None:
-        return None
-    with np.errstate(all="ignore"):
-        return np.sqrt(np.array(squares, np.float64)).tobytes()
+        return [StepStatistics(step, loss, backwards, rates, gradients, moved, weights, opened)]
 
 
 def open_counts(derivative: Any) -> Any:

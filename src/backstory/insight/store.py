@@ -22,7 +22,7 @@ from backstory.errors import RunError
 
 __all__ = ["FORMAT", "Reader", "Writer", "database", "transaction"]
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION_ID = 0x62737479  # "bsty"
 COMMIT_SECONDS = 0.8
 SMALLEST = 512  # bytes that any SQLite database has: one page
@@ -33,7 +33,7 @@ CREATE TABLE sites (site INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, op TEXT
                     units INTEGER NOT NULL);
 CREATE TABLE parameters (parameter INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, shape TEXT NOT NULL);
 CREATE TABLE steps (step INTEGER PRIMARY KEY, loss REAL, backwards INTEGER NOT NULL,
-                    gradients BLOB, changes BLOB, weights BLOB);
+                    rates BLOB NOT NULL, gradients BLOB, changes BLOB, weights BLOB);
 CREATE TABLE gates (step INTEGER, site INTEGER, samples INTEGER NOT NULL, open BLOB NOT NULL,
                     PRIMARY KEY (step, site)) WITHOUT ROWID;
 CREATE TABLE scans (step INTEGER, site INTEGER, states BLOB NOT NULL, PRIMARY KEY (step, site)) WITHOUT ROWID;

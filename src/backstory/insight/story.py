@@ -59,11 +59,11 @@ def story(run: Run) -> str:
     lines = [verdict(run, table), _counts(table)]
     if table.linear:
         lines.append(f"{table.linear} units are linear: they learn, and add no bend.")
-    if not table.audited and table.events:
+    if not all(event.exact for event in table.events):
         lines.append("Some of these events lie between two scans; run.audit() makes every one exact.")
     death = first_to_die(run, table)
     if death is not None:
-        lines += [f"Unit {death.site}[{death.unit}] died at step {death.step} and stayed dead."]
+        lines += [f"Unit {death.site}[{death.unit}] died {death.when} and stayed dead."]
         lines += ["  " + line for line in death.lines()]
     lines += _whys(run)
     outcomes = run.outcomes()

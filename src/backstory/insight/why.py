@@ -17,7 +17,8 @@ from backstory.arrays import eager, namespace
 from backstory.autograd import cotangents
 from backstory.errors import ArgumentError, GraphError
 from backstory.graph import Node
-from backstory.insight.certificate import sgd_terms
+from backstory.insight.own import rule_of
+from backstory.insight.updates import update_terms
 from backstory.optim import Optimizer
 from backstory.tensor import Tensor
 
@@ -277,7 +278,7 @@ def _with_update(answer: Why, optimizer: Optimizer | None, parameter: Tensor) ->
                 for key, value in optimizer.state[parameter].items()
             }
             value, gradient = parameter.array[answer.index], np.float64(answer.gradient)
-            terms = sgd_terms(optimizer, value, gradient, state, group)
+            terms = update_terms(rule_of(optimizer), value, gradient, state, group)
             if terms is None:
                 change, _ = optimizer.update(eager, value, gradient, state, group)
                 terms = {type(optimizer).__name__: change}

@@ -61,6 +61,7 @@ def parts(certificate: Certificate) -> list[Part]:
     values = dict(certificate.weights)
     values["bias"] = math.fsum(certificate.bias.values())
     values["inputs"] = certificate.inputs
+    values |= certificate.others
     if not all(map(math.isfinite, values.values())):
         return [Part(name, value, 0.0, 0.0) for name, value in values.items() if name != "rounding"]
     least = NEGLIGIBLE * max(map(abs, values.values()))

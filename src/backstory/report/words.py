@@ -144,4 +144,6 @@ PARTS = {
     "update": "weights: update",
     "bias": "bias",
     "inputs": "inputs",
+    "normalisation": "normalisation",
+    "skip": "skip connection",
 }

@@ -1,0 +1,1 @@
+"""Adapters: trainings of other libraries as sources of the same records."""

@@ -1,0 +1,108 @@
+"""Hears of backward passes and their losses, without being told.
+
+A hook behind the accumulation of each gradient tells that a backward pass is under way. Its loss is read
+from the frame of ``torch.autograd.backward`` that is waiting on the Python stack; nothing is copied from
+the device. A recomputation by reentrant checkpointing is a pass within a pass, and belongs to the outer.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+
+__all__ = ["Hearing"]
+
+BACKWARD = torch.autograd.backward.__code__
+SCALED_STEP = GradScaler.step.__code__
+NEAR = 16  # frames between a hook of the optimizer's step and GradScaler.step
+
+
+class Hearing:
+    """The losses heard since the last step, and the factor by which a GradScaler has scaled them."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+        self.skipped = 0
+        self.scale: Tensor | None = None
+        self._versions: dict[int, int] = {}
+        self._task = -1
+        self._outer_task: int | None = None
+        self._upstream: weakref.ref[Tensor] | None = None
+
+    def accumulated(self, p: Tensor) -> None:
+        """A gradient was accumulated; at the first of a backward pass, note its losses.
+
+        What was heard before the gradients were cleared moves nothing any more: that step was skipped.
+        """
+        version = -1 if p.grad is None else p.grad._version
+        before = self._versions.get(id(p), -1)
+        self._versions[id(p)] = version
+        task = torch._C._current_graph_task_id()
+        if task == self._task:
+            return
+        self._task = task
+        frame, nested = _waiting_backward()
+        if frame is None or self._same_pass(frame, nested, task):
+            return
+        if self.losses and version != before + 1:
+            self.losses = []
+            self.skipped += 1
+        roots = frame.f_locals["tensors"]
+        roots = (roots,) if isinstance(roots, Tensor) else roots
+        self.losses += [root.detach() for root in roots if isinstance(root, Tensor) and root.numel() == 1]
+
+    def _same_pass(self, frame: Any, nested: bool, task: int) -> bool:
+        """Whether this pass was heard already, from another task of it."""
+        # One tensor per pass, made for it and alive as long as it runs.
+        upstream = next(iter(frame.f_locals.get("grad_tensors_", ())), None)
+        heard = upstream is not None and self._upstream is not None and self._upstream() is upstream
+        if heard and nested:
+            return True
+        if heard and self._outer_task in (None, task):
+            self._outer_task = task
+            return True
+        self._upstream = None if upstream is None else weakref.ref(upstream)
+        self._outer_task = None if nested else task
+        return False
+
+    def step_begins(self) -> None:
+        """Find the GradScaler that is taking this step, if one is."""
+        self.scale = None
+        frame: Any = sys._getframe(1)
+        for _ in range(NEAR):
+            if frame is None:
+                return
+            if frame.f_code is SCALED_STEP:
+                self.scale = frame.f_locals["self"]._scale
+                return
+            frame = frame.f_back
+
+    def step_ends(self) -> None:
+        """What was heard has moved the parameters."""
+        self.losses, self.scale = [], None
+
+
+def _waiting_backward() -> tuple[Any, bool]:
+    """The frame of the outermost ``backward`` that waits for the engine, and whether one waits within it.
+
+    For a GPU the engine calls from a thread of its own; then the frames of all threads are searched.
+    """
+    found = _backwards(sys._getframe(2))
+    if not found:
+        for frame in sys._current_frames().values():
+            found = found or _backwards(frame)
+    return (found[-1], len(found) > 1) if found else (None, False)
+
+
+def _backwards(frame: Any) -> list[Any]:
+    found = []
+    while frame is not None:
+        if frame.f_code is BACKWARD:
+            found.append(frame)
+        frame = frame.f_back
+    return found

@@ -1,0 +1,127 @@
+"""Sites of PyTorch models: where gating functions run, seen as they run.
+
+A ``TorchFunctionMode`` is active while the watched model's forward runs, so that modules, functional
+calls, methods and in-place calls are one case. Which module calls is read from the Python stack: the
+frame of ``Module.__call__`` nearest to the function names it, with no hook on any submodule.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from backstory.adapters.torch.activations import Gate, gates
+
+__all__ = ["Key", "SiteMode", "is_calling", "module_paths"]
+
+#: (module path, operation, the call's index within one forward pass of the model)
+Key = tuple[str, str, int]
+
+CALL = nn.Module._call_impl.__code__
+
+
+def module_paths(model: nn.Module) -> dict[int, str]:
+    """Every module's path by its id; of a module with two paths the first."""
+    return {id(module): path for path, module in model.named_modules()}
+
+
+def is_calling(model: nn.Module, skip: int = 0) -> bool:
+    """Whether a call of ``model`` is under way in this thread, apart from the ``skip`` innermost ones."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is CALL and frame.f_locals["self"] is model:
+            if skip == 0:
+                return True
+            skip -= 1
+        frame = frame.f_back
+    return False
+
+
+class SiteMode(TorchFunctionMode):
+    """Names the sites that run; a subclass looks at them in :meth:`gate`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._paths = module_paths(model)
+        self._calls: dict[tuple[str, str], int] = {}
+
+    def restart(self) -> None:
+        """A new forward pass of the whole model begins."""
+        self._calls.clear()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        gate = gates(func, args, kwargs)
+        if gate is None:
+            return self.other(func, args, kwargs)
+        path = self._path()
+        call = self._calls.get((path, gate.name), 0)
+        self._calls[path, gate.name] = call + 1
+        return self.gate((path, gate.name, call), gate, func, args, kwargs)
+
+    def _path(self) -> str:
+        """The path of the module whose forward is running."""
+        frame: Any = sys._getframe(2)
+        while frame is not None:
+            if frame.f_code is CALL:
+                path = self._paths.get(id(frame.f_locals["self"]))
+                if path is not None:
+                    return path
+            frame = frame.f_back
+        return ""
+
+    def gate(self, key: Key, gate: Gate, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run a gating function at the site ``key``, and return its result."""
+        raise NotImplementedError
+
+    def other(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run any other function."""
+        return func(*args, **kwargs)
+
+
+def default_axis(x: Tensor) -> int:
+    """Where the units are when nothing is known: channels of images, else the last axis."""
+    return 1 - x.ndim if x.ndim >= 4 else -1
+
+
+def channel_axis(func: Any, args: Any, result: Tensor) -> int | None:
+    """Where the units of what ``func`` made are, if the function decides it."""
+    name = getattr(func, "__name__", "")
+    if name in ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"):
+        return -int(name[-2]) - 1
+    if name in ("batch_norm", "instance_norm", "group_norm"):
+        return 1 - result.ndim
+    return -1 if name in ("linear", "layer_norm", "rms_norm", "embedding", "matmul", "bmm") else None
+
+
+#: Functions after which an axis of the same number means something else.
+MOVING = frozenset(("transpose", "permute", "movedim", "moveaxis", "swapaxes", "swapdims", "einsum", "t"))
+
+
+def inherited_axis(func: Any, args: Any, result: Tensor, known: Any) -> int | None:
+    """Where the units are, from an argument of as many axes that has as many units there."""
+    if getattr(func, "__name__", "") in MOVING:
+        return None
+    for a in args:
+        if isinstance(a, Tensor) and a in known and a.ndim == result.ndim:
+            axis = known[a]
+            if a.shape[axis] == result.shape[axis]:
+                return axis
+    return None
+
+
+def tensors_of(result: Any) -> list[Tensor]:
+    """The tensors that a function returned."""
+    if isinstance(result, Tensor):
+        return [result]
+    return [one for one in result if isinstance(one, torch.Tensor)] if isinstance(result, tuple) else []
+
+
+def on_top(mode: TorchFunctionMode) -> bool:
+    """Whether ``mode`` was the last one entered in this thread."""
+    stack = torch.overrides._get_current_function_mode_stack()
+    return bool(stack) and stack[-1] is mode

@@ -1,0 +1,123 @@
+"""The source of PyTorch's models: the same questions and answers as for backstory's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from backstory.adapters.torch.data import declared
+from backstory.adapters.torch.fronts import FrontFinder
+from backstory.adapters.torch.scan import Scanner, evaluation
+from backstory.adapters.torch.snapshot import restore, take_snapshot
+from backstory.adapters.torch.statistics import Statistics
+from backstory.errors import RunError
+from backstory.insight.scan import SiteScan
+from backstory.insight.snapshot import Snapshot
+from backstory.insight.source import Asked, Front
+from backstory.insight.updates import Before
+
+__all__ = ["TorchSource", "rule_of"]
+
+
+def rule_of(optimizer: Any) -> str | None:
+    """The name of the optimizer's rule in :mod:`backstory.insight.updates`; ``None`` for another."""
+    kind = type(optimizer)
+    if kind is torch.optim.SGD:
+        return "sgd"
+    if kind in (torch.optim.Adam, torch.optim.AdamW):
+        decoupled = optimizer.param_groups[0].get("decoupled_weight_decay", kind is torch.optim.AdamW)
+        return "adamw" if decoupled else "adam"
+    return None
+
+
+class _Rows:
+    """A copy of a tensor, read row by row as NumPy arrays."""
+
+    def __init__(self, x: Tensor) -> None:
+        self._x = x.detach().clone()
+        self.shape = tuple(x.shape)
+
+    def __getitem__(self, unit: int) -> np.ndarray:
+        return self._x[unit].to("cpu", torch.float64).numpy()
+
+
+class TorchSource(Statistics):
+    """A training of a ``torch.nn.Module`` by an optimizer of ``torch.optim``."""
+
+    engine = "torch"
+
+    def __init__(self, model: nn.Module, optimizer: Any, data: Any, generator: Any = None) -> None:
+        parallel = isinstance(model, DistributedDataParallel)
+        super().__init__(model.module if parallel else model, optimizer, together=parallel)
+        self.data = declared(data, self.model)
+        self.samples = self.data.size
+        self.generator: torch.Generator | None = generator
+
+    def versions(self) -> dict[str, str]:
+        return {"torch": torch.__version__}
+
+    def scan(self, peaks: bool = False) -> dict[str, SiteScan]:
+        scanner = Scanner(self.model, self.data, peaks)
+        try:
+            found = scanner.scan(self.autocast)
+        except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
+            raise RunError(
+                f"scanning {type(self.model).__name__} on the declared data",
+                why=f"the model raised {type(error).__name__}: {error}",
+                instead="watch(…, data=…) with what the model takes: a tensor of inputs, a tuple or dict of "
+                "several, or a Dataset whose items hold them first",
+            ) from error
+        self.axes.update(scanner.axes)
+        return found
+
+    def snapshot(self) -> Snapshot:
+        return take_snapshot(self.step, self.model, self.optimizer, self.generator)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        restore(snapshot, self.model, self.optimizer, self.generator)
+        self.step = snapshot.step
+
+    def values(self) -> dict[str, Tensor]:
+        state = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        return {name: x.detach().to("cpu", copy=True) for name, x in state.items()}
+
+    def before(self) -> dict[str, Before]:
+        names = {id(p): name for name, p in self.parameters}
+        rule = rule_of(self.optimizer)
+        found = {}
+        for group in self.optimizer.param_groups:
+            settings = {key: value for key, value in group.items() if key != "params"}
+            for p in group["params"]:
+                if id(p) in names:
+                    state = {key: _kept(x) for key, x in self.optimizer.state.get(p, {}).items()}
+                    gradient = None if p.grad is None or p.grad.is_sparse else _Rows(p.grad)
+                    known = rule if gradient is not None or p.grad is None else None
+                    found[names[id(p)]] = Before(
+                        known, self.optimizer_name, _Rows(p), gradient, state, settings
+                    )
+        return found
+
+    def fronts(self, asked: Sequence[Asked], values: Mapping[str, Tensor] | None = None) -> list[Front]:
+        samples = sorted({one.sample for one in asked})
+        args, kwargs = self.data.take(samples)
+        now = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        held = now if values is None else {name: x.to(now[name].device) for name, x in values.items()}
+        finder = FrontFinder(self.model, {id(x): name for name, x in held.items()})
+        with evaluation(self.model, self.autocast), finder:
+            if values is None:
+                self.model(*args, **kwargs)
+            else:
+                torch.func.functional_call(self.model, held, args, kwargs)
+        return [finder.front(one, samples.index(one.sample), len(samples)) for one in asked]
+
+
+def _kept(x: Any) -> Any:
+    """A copy of an entry of the optimizer's state."""
+    if not isinstance(x, Tensor):
+        return x
+    return _Rows(x) if x.ndim else x.item()

@@ -1,0 +1,223 @@
+"""What is measured of a step: gathered on the tensors' device, and fetched for many steps at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from backstory.adapters.torch.activations import Gate, local_derivative, open_counts
+from backstory.adapters.torch.attach import Attachment
+from backstory.adapters.torch.changes import Changes, norms
+from backstory.adapters.torch.fetch import Parcel
+from backstory.adapters.torch.scan import Autocast
+from backstory.adapters.torch.sites import Key, SiteMode, default_axis, is_calling, on_top
+from backstory.insight.sites import site_name
+from backstory.insight.source import StepStatistics
+
+__all__ = ["Statistics"]
+
+WEIGHTS_EVERY = 8  # as for backstory's own models
+FETCH_STEPS, FETCH_SECONDS, FETCH_TOGETHER = 64, 0.5, 16
+
+
+@dataclass
+class _Gathered:
+    """One step, its numbers still on their device; norms of gradients, changes, and perhaps weights."""
+
+    step: int
+    losses: list[Tensor]
+    scale: Tensor | None
+    rates: list[Any]
+    norms: Tensor | None
+    opened: dict[Key, list[Any]]
+
+
+class Statistics(Attachment):
+    """Measures every ``every``-th step; with ``together`` the gates of all ranks of a process group."""
+
+    def __init__(self, model: nn.Module, optimizer: Any, together: bool) -> None:
+        super().__init__(model, optimizer)
+        self._tensors = [p for _, p in self.parameters]
+        self._together = together
+        self._spread = len({p.device for p in self._tensors}) > 1
+        self.axes: dict[Key, int] = {}
+        self.autocast = Autocast(self._tensors[0].device.type)
+        self._mode = _Counter(self, model)
+        self._thread, self._entered = 0, 0
+        self.error: Exception | None = None
+        self._open: dict[Key, list[Any]] = {}
+        self._changes: Changes | None = None
+        self._measured = False
+        self._gathered: list[_Gathered] = []
+        self._fetched = time.monotonic()
+
+    def begin(self) -> None:
+        if self._entered:
+            if self._thread != threading.get_ident():
+                return  # of forward passes in several threads at once the first is seen
+            if not is_calling(self.model, skip=1):
+                self._leave()  # a KeyboardInterrupt went through the last one, and no hook saw it
+        if torch.is_grad_enabled() and self.model.training and self.measuring:
+            self._entered += 1
+            if self._entered == 1:
+                self._thread = threading.get_ident()
+                self.autocast = Autocast.now(self._tensors[0].device.type)
+                self._mode.restart()
+                self._mode.__enter__()
+
+    def end(self) -> None:
+        if self._entered and self._thread == threading.get_ident():
+            self._entered -= 1
+            if not self._entered:
+                self._leave()
+                if self.error is not None:  # while the mode was active it could not be ended
+                    raise self.error
+
+    def _leave(self) -> None:
+        self._entered = 0
+        if on_top(self._mode):
+            self._mode.__exit__(None, None, None)
+
+    def count(self, key: Key, rows: int, counts: Any) -> None:
+        """A site ran on ``rows`` entries per unit, open in ``counts`` of them (a number: in all)."""
+        seen = self._open.get(key)
+        if seen is None:
+            self._open[key] = [rows, counts]
+        else:
+            seen[0] += rows
+            seen[1] = seen[1] + counts
+
+    def before_step(self) -> None:
+        self._measured = self.measuring
+        if self._measured:
+            with torch.no_grad():
+                self._changes = self._changes or Changes(self.optimizer, self._tensors)
+                self._changes.before()
+
+    def measured(self, rest: bool = False) -> list[StepStatistics]:
+        if not rest:
+            self._gather()
+        late = time.monotonic() - self._fetched > FETCH_SECONDS
+        due = len(self._gathered) >= (FETCH_TOGETHER if self._together else FETCH_STEPS)
+        if not self._gathered or not (rest or due or (late and not self._together)):
+            return []
+        self._fetched = time.monotonic()
+        self.standing()
+        gathered, self._gathered = self._gathered, []
+        if self._together:
+            for entry in gathered:
+                _combine(entry)
+        return self._entries(gathered)
+
+    def _gather(self) -> None:
+        """Keep what the step that is just over has shown."""
+        rates = [_kept(group["lr"]) for group in self.optimizer.param_groups]
+        heard = self.hearing
+        taken = None
+        opened: dict[Key, list[Any]] = {}
+        if self._measured and self._changes is not None:
+            with torch.no_grad():
+                found = self._changes.gradients + self._changes.after()
+                if self.step % WEIGHTS_EVERY == 1:
+                    found += norms([p.detach() for p in self._tensors])
+                taken = torch.stack([x.to(found[0].device) for x in found] if self._spread else found)
+            opened, self._open = self._open, {}
+        self._gathered.append(_Gathered(self.step, heard.losses, heard.scale, rates, taken, opened))
+
+    def _entries(self, gathered: list[_Gathered]) -> list[StepStatistics]:
+        """The steps with their numbers fetched."""
+        parcel = Parcel()
+        places = []
+        for entry in gathered:
+            scalars = [*entry.losses, *(x for x in (entry.scale, *entry.rates) if isinstance(x, Tensor))]
+            counts = [count for _, count in entry.opened.values() if isinstance(count, Tensor)]
+            more = [] if entry.norms is None else [entry.norms]
+            places.append([parcel.add(x) for x in (*(x.reshape(()) for x in scalars), *more, *counts)])
+        numbers = parcel.fetch()
+        return [
+            self._entry(entry, iter([numbers[place] for place in own]))
+            for entry, own in zip(gathered, places, strict=True)
+        ]
+
+    def _entry(self, entry: _Gathered, numbers: Any) -> StepStatistics:
+        losses = [float(next(numbers)) for _ in entry.losses]
+        scale = 1.0 if entry.scale is None else float(next(numbers))
+        rates = tuple(float(next(numbers)) if isinstance(x, Tensor) else float(x) for x in entry.rates)
+        gradients = changes = weights = None
+        if entry.norms is not None:
+            parts = [part**2 for part in next(numbers).reshape(-1, len(self._tensors))]
+            gradients, changes, weights = parts if len(parts) == 3 else (*parts, None)
+        opened = {}
+        for key, (rows, counts) in entry.opened.items():
+            open_ = next(numbers) if isinstance(counts, Tensor) else np.full(self._mode.units[key], counts)
+            # A NaN among the outputs has made the count NaN: such a unit let everything pass.
+            open_ = np.where(np.isnan(open_), rows, open_)
+            assert self.listener is not None, "what is not listened to is not measured"
+            index = self.listener.site_index(site_name(key), key[1], len(open_))
+            opened[index] = (rows, open_)
+        loss = sum(losses) / scale if losses else None
+        return StepStatistics(entry.step, loss, len(losses), rates, gradients, changes, weights, opened)
+
+
+def _kept(rate: Any) -> Any:
+    """A learning rate as it is now; a tensor may be changed in place later."""
+    return rate.detach().clone() if isinstance(rate, Tensor) else rate
+
+
+def _combine(entry: _Gathered) -> None:
+    """Add up the gates and average the losses of all ranks."""
+    group = torch.distributed.group.WORLD
+    counts = [(key, count) for key, (_, count) in entry.opened.items() if isinstance(count, Tensor)]
+    like = counts[0][1] if counts else entry.losses[0]
+    rows = torch.tensor([rows for rows, _ in entry.opened.values()], dtype=torch.float64, device=like.device)
+    parts = [rows, *(loss.reshape(1).to(torch.float64) for loss in entry.losses)]
+    flat = torch.cat([*parts, *(count.to(torch.float64) for _, count in counts)])
+    torch.distributed.all_reduce(flat, group=group)
+    sizes = [len(rows), *([1] * len(entry.losses)), *(len(count) for _, count in counts)]
+    summed = list(flat.split(sizes))
+    all_rows = summed.pop(0).tolist()
+    world = torch.distributed.get_world_size(group)
+    entry.losses = [summed.pop(0)[0] / world for _ in entry.losses]
+    for (key, seen), rows_now in zip(entry.opened.items(), all_rows, strict=True):
+        everywhere = isinstance(seen[1], Tensor)
+        entry.opened[key] = [int(rows_now), summed.pop(0) if everywhere else int(rows_now)]
+
+
+class _Counter(SiteMode):
+    """Counts open gates while the model's forward runs."""
+
+    def __init__(self, statistics: Statistics, model: nn.Module) -> None:
+        super().__init__(model)
+        self._statistics = statistics
+        self.units: dict[Key, int] = {}
+
+    def gate(self, key: Key, gate: Gate, func: Any, args: Any, kwargs: Any) -> Any:
+        if self._statistics.error is not None:
+            return func(*args, **kwargs)
+        axis, rows, counts = -1, 0, None
+        try:
+            axis, rows = self._units_and_rows(key, args[0])
+            if gate.open_if is not None and gate.open_if(args, kwargs):
+                counts = rows
+            elif not gate.from_output:
+                counts = open_counts(local_derivative(func, args, kwargs).abs(), axis)
+        except Exception as error:
+            self._statistics.error = error
+        result = func(*args, **kwargs)
+        if self._statistics.error is None:
+            self._statistics.count(key, rows, open_counts(result, axis) if counts is None else counts)
+        return result
+
+    def _units_and_rows(self, key: Key, z: Tensor) -> tuple[int, int]:
+        """On which axis the units of the site are, and how many entries each unit has."""
+        axis = self._statistics.axes.get(key)
+        axis = default_axis(z) if axis is None else axis
+        units = self.units[key] = z.shape[axis] if z.ndim else 1
+        return axis, z.numel() // max(units, 1)

@@ -1,0 +1,261 @@
+"""Sources: what a recording, a rerun or an audit follows, whichever engine trains.
+
+A :class:`Source` is one training under way: a model, its optimizer and the declared data. It tells its
+:class:`Listener` before and after every step, measures what happens in between, and answers for the
+network as it is now or was at a remembered state. Everything that stores or judges is written on it once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from backstory.insight.scan import SiteScan
+    from backstory.insight.snapshot import Snapshot
+    from backstory.insight.updates import Before
+
+__all__ = [
+    "GATES",
+    "STEP",
+    "Asked",
+    "Front",
+    "Layer",
+    "Listener",
+    "Source",
+    "StepStatistics",
+    "rows",
+    "source_of",
+    "torch_adapter",
+]
+
+STEP = "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?)"
+GATES = "INSERT OR REPLACE INTO gates VALUES (?,?,?,?)"
+
+
+class StepStatistics(NamedTuple):
+    """One step: the loss, squared norms per parameter, and per site the samples and open counts.
+
+    Norms are ``None`` and ``opened`` is empty at a step that was not measured. ``rates`` are the
+    learning rates of the parameter groups.
+    """
+
+    step: int
+    loss: float | None
+    backwards: int
+    rates: tuple[float, ...]
+    gradients: Sequence[float] | None
+    changes: Sequence[float] | None
+    weights: Sequence[float] | None
+    opened: Mapping[int, Sequence[Any]]
+
+
+def rows(entry: StepStatistics) -> list[tuple[str, tuple[Any, ...]]]:
+    """The rows of a step in the store."""
+    norms = (_norms(entry.gradients), _norms(entry.changes), _norms(entry.weights))
+    rates = np.array(entry.rates, np.float64).tobytes()
+    found: list[tuple[str, tuple[Any, ...]]] = [
+        (STEP, (entry.step, entry.loss, entry.backwards, rates, *norms))
+    ]
+    for index, (samples, counts) in entry.opened.items():
+        found.append((GATES, (entry.step, index, samples, counts.astype(np.uint32).tobytes())))
+    return found
+
+
+def _norms(squares: Sequence[float] | None) -> bytes | None:
+    if squares is None:
+        return None
+    with np.errstate(all="ignore"):
+        return np.sqrt(np.array(squares, np.float64)).tobytes()
+
+
+class Asked(NamedTuple):
+    """One unit on one declared sample; ``row`` is the place in the sample, where it has several.
+
+    Without ``row`` the place with the largest pre-activation is meant.
+    """
+
+    site: str
+    unit: int
+    sample: int
+    row: int | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The linear layer in front of a unit, on one row: u = w·x + b, and whose parameters these are.
+
+    A name is ``None`` where w or b is no parameter but computed from some.
+    """
+
+    w: np.ndarray
+    x: np.ndarray
+    b: float
+    weight: str | None
+    bias: str | None
+    unit: int
+    biased: bool = True
+
+
+@dataclass(frozen=True)
+class Front:
+    """What makes the pre-activation of one unit on one row: z = scale·(w·x + b) + shift + skip.
+
+    ``scale`` and ``shift`` come from a normalisation in between, ``skip`` from a sum with another
+    branch. Where the layer in front is unknown, ``note`` says why.
+    """
+
+    z: float
+    row: int
+    at_zero: float = 0.0
+    layer: Layer | None = None
+    scale: float = 1.0
+    shift: float | None = None
+    skip: float | None = None
+    note: str = ""
+
+
+class Listener(ABC):
+    """Hears of every step of a source."""
+
+    #: Whether a failure ends the listening with a warning, so that the user's training goes on.
+    harmless = False
+
+    @abstractmethod
+    def before_step(self) -> None:
+        """The optimizer is about to move the parameters."""
+
+    @abstractmethod
+    def after_step(self) -> None:
+        """It has; the source's ``step`` is the number of updates so far."""
+
+    def site_index(self, name: str, op: str, units: int) -> int:
+        """The number of the site ``name`` in the run."""
+        raise NotImplementedError
+
+    def failed(self, error: Exception) -> None:
+        """The recording failed and has ended; only a harmless listener hears of it."""
+        raise error
+
+
+class Source(ABC):
+    """A model, its optimizer and the declared data, followed through a training."""
+
+    engine: str
+    model: Any
+    #: The number of declared samples, and every parameter that the optimizer moves: (name, shape).
+    samples: int
+    shapes: list[tuple[str, tuple[int, ...]]]
+    #: Parameters that stay as they are, and why: "frozen" or "in no optimizer".
+    unmoved: dict[str, str]
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.every = 0  # measure every so many steps, from the first on; 0: never
+        self.listener: Listener | None = None
+
+    @property
+    def measuring(self) -> bool:
+        """Whether the step under way is measured."""
+        return self.every > 0 and self.step % self.every == 0
+
+    def attach(self, listener: Listener) -> None:
+        """Tell ``listener`` of every step from now on; the model keeps both alive."""
+        self.listener = listener
+
+    def tell(self, happened: str) -> None:
+        """Call the listener's method; a failure in a harmless one ends it and not the training."""
+        try:
+            getattr(self.listener, happened)()
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Recording failed: stop following, with one warning; a rerun raises it."""
+        if self.listener is None or not self.listener.harmless:
+            raise error
+        self.detach()
+        warnings.warn(
+            f"backstory stopped recording after step {self.step}: {type(error).__name__}: {error}. "
+            "The training itself goes on.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        self.listener.failed(error)
+
+    @property
+    @abstractmethod
+    def alive(self) -> bool:
+        """False in a forked child, which must not write."""
+
+    @property
+    @abstractmethod
+    def loss(self) -> float | None:
+        """The loss of the present step: the sum over its backward passes, if there was one."""
+
+    @property
+    @abstractmethod
+    def optimizer_name(self) -> str:
+        """The optimizer's class."""
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """The libraries that the numbers depend on."""
+
+    @abstractmethod
+    def detach(self) -> None:
+        """See nothing more; the model and the optimizer are as they were."""
+
+    @abstractmethod
+    def measured(self, rest: bool = False) -> list[StepStatistics]:
+        """The statistics of steps that are over, as far as they are at hand; with ``rest`` all of them."""
+
+    @abstractmethod
+    def scan(self, peaks: bool = False) -> dict[str, SiteScan]:
+        """Every site on the declared data, in the order in which they run, as the training computes."""
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """A copy of parameters, optimizer state and random streams."""
+
+    @abstractmethod
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put all of a snapshot back."""
+
+    @abstractmethod
+    def values(self) -> Any:
+        """A copy of what the network computes with now; for :meth:`fronts`."""
+
+    @abstractmethod
+    def before(self) -> dict[str, Before]:
+        """Every parameter as the coming update finds it, with what the update is made of."""
+
+    @abstractmethod
+    def fronts(self, asked: Sequence[Asked], values: Any = None) -> list[Front]:
+        """What stands in front of each unit asked for, now or with ``values``."""
+
+
+def torch_adapter() -> ModuleType | None:
+    """The adapter of PyTorch if the user's own code has imported torch, which backstory never does.
+
+    Looked up by name, since adapters stand above this package: the one way up.
+    """
+    return importlib.import_module("backstory.adapters.torch") if "torch" in sys.modules else None
+
+
+def source_of(model: Any, optimizer: Any, data: Any, generator: Any = None) -> Source:
+    """The source that follows ``model``: PyTorch's, or backstory's own."""
+    adapter = torch_adapter()
+    if adapter is not None and adapter.owns(model):
+        return adapter.TorchSource(model, optimizer, data, generator)
+    from backstory.insight.own import OwnSource
+
+    return OwnSource(model, optimizer, data, generator)
