@@ -53,7 +53,8 @@ def until(condition):
 
 def training_process(path):
     """A training in a process of its own, which goes on until it is killed."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OPENBLAS_NUM_THREADS": "1"}
+    places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "insight.trainings", str(path)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
