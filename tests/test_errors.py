@@ -25,7 +25,7 @@ def recorded() -> backstory.Tensor:
 
 def escaped() -> backstory.Tensor:
     with new_level() as level:
-        return wrap(backstory.ones(2), level.depth)
+        return wrap(backstory.ones(2), level.number)
 
 
 def freed() -> backstory.Tensor:
@@ -218,7 +218,7 @@ CASES = {
         "only leaves",
         "detach()",
     ),
-    "escaped": (lambda: escaped() + 1, errors.GraphError, "level 1", "outlive", "returns"),
+    "escaped": (lambda: escaped() + 1, errors.GraphError, "has ended", "outlive", "returns"),
     "gain": (lambda: init.calculate_gain("swish"), errors.ArgumentError, "'swish'", "no gain", "'relu'"),
     "fan of a vector": (lambda: init.kaiming_normal_(leaf), errors.ShapeError, "(2,)", "two axes", "zeros_"),
     "fan mode": (

@@ -70,7 +70,7 @@ def test_a_change_of_a_recorded_result_is_refused(name):
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_inside_a_transform_is_refused(name):
     with new_level() as level:
-        x = wrap(backstory.tensor([2.0, 4.0]), level.depth)
+        x = wrap(backstory.tensor([2.0, 4.0]), level.number)
         with pytest.raises(GraphError, match="inside a transform"):
             CHANGES[name](x)
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from backstory.arrays import eager
-from backstory.errors import ArgumentError, BackstoryError, GraphError
-from backstory.graph import Node, context
+from backstory.errors import ArgumentError, BackstoryError
+from backstory.graph import Batch, InferenceCounter, Node, context
 from backstory.ops import Op
 from backstory.promotion import checked_dtype, get_default_dtype, promote
 
 if TYPE_CHECKING:
     from backstory.tensor import Tensor
 
-__all__ = ["Core", "apply", "as_tensor", "binary", "plain", "tensor", "wrap"]
+__all__ = ["Core", "apply", "as_operand", "as_tensor", "binary", "plain", "record", "tensor", "wrap"]
 
 
 SMALL_CONSTANT = 64  # entries
@@ -34,7 +34,17 @@ class Core:
     One class is declared with ``results=True``; what operations return is of that class.
     """
 
-    __slots__ = ("__weakref__", "_counter", "_requires_grad", "array", "grad", "grad_fn", "level", "name")
+    __slots__ = (
+        "__weakref__",
+        "_counter",
+        "_hooks",
+        "_requires_grad",
+        "array",
+        "grad",
+        "grad_fn",
+        "level",
+        "name",
+    )
 
     kind: ClassVar[Any]
 
@@ -45,6 +55,7 @@ class Core:
     name: str | None
     _requires_grad: bool
     _counter: list[int]
+    _hooks: Any  # of a leaf; those of other tensors belong to their nodes
 
     def __init_subclass__(cls, results: bool = False) -> None:
         if results:
@@ -59,46 +70,37 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
     """
     ctx = context()
     kind = Core.kind
-    depth = ctx.ambient
     if len(ctx.levels) > 1:  # else there is but level 0
+        number = ctx.ambient
         for a in args:
-            if isinstance(a, kind) and a.level > depth:
-                depth = a.level
-        if depth >= len(ctx.levels):
-            raise _escaped(op, depth)
-    tracked = op.differentiable and ctx.levels[depth].grad_enabled
+            if isinstance(a, kind) and a.level > number:
+                number = a.level
+        if number:
+            return ctx.level(number, op.name).run(op, args, params)
+    tracked = op.differentiable and ctx.levels[0].grad_enabled
     arrays: list[Any] = []
     needing: list[int] = []
     dtype: Any = None
     mixed = False
     for i, a in enumerate(args):
         if isinstance(a, kind):
-            if a.level == depth:
-                if a._requires_grad and tracked:
-                    needing.append(i)
-                a = a.array
-            elif a.level > depth:
-                raise _escaped(op, a.level)
+            if a.level:
+                raise ctx.escaped(op.name)
+            if a._requires_grad and tracked:
+                needing.append(i)
+            a = a.array
             if a.dtype is not dtype:
                 mixed = mixed or dtype is not None
                 dtype = a.dtype
         elif a.__class__ not in _WEAK:
-            return apply(op, *map(_lifted, args), **params)
+            return apply(op, *map(as_operand, args), **params)
         arrays.append(a)
     if dtype is None:
         return apply(op, as_tensor(args[0]), *args[1:], **params)
-    xp = eager if depth == 0 else _tensor_namespace()
     if (mixed or dtype.kind != "f") and op.dtypes != "free":
-        arrays = (
-            ctx.quiet.run(promote, op.name, op.dtypes, eager, arrays)
-            if depth == 0
-            else promote(op.name, op.dtypes, xp, arrays)
-        )
+        arrays = ctx.quiet.run(promote, op.name, op.dtypes, eager, arrays)
     try:
-        if depth == 0:
-            out = ctx.quiet.run(op.forward, eager, *arrays, **params)
-        else:
-            out = op.forward(xp, *arrays, **params)
+        out = ctx.quiet.run(op.forward, eager, *arrays, **params)
     except BackstoryError:
         raise
     except (ValueError, TypeError, IndexError, OverflowError) as error:
@@ -106,19 +108,21 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
     residuals = None
     if op.residuals:
         out, residuals = out
-    if depth == 0 and out.__class__ is not np.ndarray:
+    if out.__class__ is not np.ndarray:
         out = np.asarray(out)
-    result = wrap(out, depth)
-    if op.view and depth == 0 and np.may_share_memory(out, arrays[0]):
+    result = wrap(out, 0)
+    if op.view and np.may_share_memory(out, arrays[0]):
         result._counter = args[0]._counter
+    elif ctx.inference:
+        result._counter = InferenceCounter([0])
     if needing:
-        _record(op, args, params, arrays, result, needing, residuals)
+        record(op, args, params, arrays, result, needing, residuals)
     if ctx.observer is not None:
         ctx.observer.ran(op, args, result, params)
     return result
 
 
-def _record(
+def record(
     op: Op, args: Any, params: Any, arrays: list[Any], result: Tensor, needing: list[int], residuals: Any
 ) -> None:
     """Add the node of ``result`` to the graph, holding only what the vjp of a needing argument reads."""
@@ -155,14 +159,9 @@ def _record(
         node.constants = held
     result.grad_fn = node
     result._requires_grad = True
-
-
-def _escaped(op: Op, level: int) -> GraphError:
-    return GraphError(
-        f"{op.name} received a tensor of level {level}, which has ended",
-        why="a tensor of a transform holds values of that transform, and nothing of it may outlive it",
-        instead="the result that the transform returns",
-    )
+    ctx = context()
+    if ctx.anomaly is not None:
+        ctx.anomaly.made(node)
 
 
 @cache
@@ -173,7 +172,7 @@ def _tensor_namespace() -> Any:
     return array_api
 
 
-def _lifted(value: Any) -> Any:
+def as_operand(value: Any) -> Any:
     """``value`` as an operation takes it: a tensor, a Python scalar or ``None``."""
     if value.__class__ in _WEAK:
         return value
@@ -194,6 +193,7 @@ def wrap(array: Any, level: int) -> Tensor:
     result.grad = None
     result.grad_fn = None
     result.name = None
+    result._hooks = None
     result._counter = [0]
     return result
 
@@ -209,6 +209,8 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     >>> backstory.tensor([0.5, 2.0], requires_grad=True)
     tensor([0.5, 2. ], requires_grad=True)
     """
+    if isinstance(data, Core) and data.level:
+        return _copied(data, dtype, requires_grad)
     source = plain(data)
     chosen = None if dtype is None else checked_dtype(dtype)
     try:
@@ -224,6 +226,12 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     checked_dtype(array.dtype)
     result = wrap(array, 0)
     return result.requires_grad_() if requires_grad else result
+
+
+def _copied(x: Any, dtype: Any, requires_grad: bool) -> Tensor:
+    """A constant copy of a tensor of a transform, at the level where it is."""
+    copy = x.detach().clone() if dtype is None else x.detach().clone().to(dtype)
+    return copy.requires_grad_() if requires_grad else copy
 
 
 def as_tensor(data: Any) -> Tensor:
@@ -244,7 +252,7 @@ def binary(op: Op, x: Any, y: Any) -> Any:
 
 
 def plain(x: Any) -> Any:
-    """The array below all levels of a tensor, or the value itself."""
-    while isinstance(x, Core):
+    """The array below all levels of a tensor (a batch has its axes in front), or the value itself."""
+    while isinstance(x, (Core, Batch)):
         x = x.array
     return x

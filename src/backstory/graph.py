@@ -11,30 +11,71 @@ from __future__ import annotations
 import contextvars
 import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 
+from backstory.errors import GraphError
+from backstory.hooks import Extra, Handle
 from backstory.ops import Op
 
-__all__ = ["AccumulateGrad", "Context", "Level", "Node", "context"]
+__all__ = ["AccumulateGrad", "Batch", "Context", "InferenceCounter", "Level", "Node", "context"]
 
 _order = itertools.count()
+_numbers = itertools.count(1)
+LevelType = TypeVar("LevelType", bound="Level")
+
+
+class Batch:
+    """What a tensor inside ``vmap`` holds: all samples at once, the batch on axis 0 of ``array``."""
+
+    __slots__ = ("array", "dtype", "shape")
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.shape: tuple[int, ...] = array.shape[1:]
+        self.dtype: np.dtype = array.dtype
+
+    def detach(self) -> Batch:
+        """The same batch without history."""
+        return type(self)(self.array.detach())
+
+    def item(self) -> Any:
+        """Refused: one number cannot stand for all samples."""
+        raise GraphError(
+            "item(), a comparison in `if`, or another way to one Python number, inside vmap",
+            why="every sample has a number of its own, and the function runs once for all of them",
+            instead="backstory.where(condition, x, y), or a loop over the samples instead of vmap",
+        )
+
+    tolist = item
 
 
 class Level:
-    """One level of differentiation: how deep it is and whether it records a graph.
+    """One level: level 0 holds arrays, and a transform's level holds tensors of the levels below.
 
-    Level 0 holds arrays. A tensor of level n + 1 holds a tensor of level n or below. The grad mode
-    belongs to a level: switching it off for one leaves the derivatives of the others alone.
+    ``number`` grows with time, so an inner level has a larger one than those around it, and a level
+    that has ended is never taken for another. ``grad_enabled`` is the level's own grad mode: switching
+    it off leaves the derivatives of other levels alone. Only a level that ``records`` a graph has one.
     """
 
-    __slots__ = ("depth", "grad_enabled")
+    __slots__ = ("grad_enabled", "number")
 
-    def __init__(self, depth: int) -> None:
-        self.depth = depth
+    records = True
+
+    def __init__(self, number: int | None = None) -> None:
+        self.number = next(_numbers) if number is None else number
         self.grad_enabled = True
+
+    def run(self, op: Op, args: Sequence[Any], params: Mapping[str, Any]) -> Any:
+        """Run ``op`` on tensors of which at least one is of this level, and none of a higher one."""
+        raise NotImplementedError
+
+    def getitem(self, x: Any, index: Any) -> Any:
+        """``x[index]`` where a tensor of this level stands in the index, and none of a higher one does."""
+        raise NotImplementedError
 
 
 class Context:
@@ -44,17 +85,60 @@ class Context:
     What may come back to an operation from inside runs in a copy, since a context is entered once.
     """
 
-    __slots__ = ("ambient", "backward_listeners", "levels", "observer", "quiet", "relu_at_zero")
+    __slots__ = (
+        "ambient",
+        "anomaly",
+        "backward_listeners",
+        "inference",
+        "levels",
+        "observer",
+        "quiet",
+        "relu_at_zero",
+    )
 
     def __init__(self) -> None:
         self.levels = [Level(0)]
         self.ambient = 0
         self.observer: Any = None
         self.relu_at_zero = 0.0
+        self.inference = False
+        # Hears of every node while anomalies are looked for, and checks what comes out of its rule.
+        self.anomaly: Any = None
         self.backward_listeners: list[Callable[[Any], None]] = []
         # Entering a context costs a tenth of np.errstate, which sets the same variable.
         self.quiet = contextvars.Context()
         self.quiet.run(np.seterr, all="ignore")
+
+    def level(self, number: int, what: str) -> Level:
+        """The level of that number; an error that names ``what`` if it has ended."""
+        for level in reversed(self.levels):
+            if level.number == number:
+                return level
+        raise self.escaped(what)
+
+    @staticmethod
+    def escaped(what: str) -> GraphError:
+        """The error for a tensor of a transform that has ended."""
+        return GraphError(
+            f"{what} received a tensor of a transform that has ended",
+            why="a tensor of a transform holds values of that transform, and nothing of it may outlive it",
+            instead="the result that the transform returns",
+        )
+
+    @property
+    def recording(self) -> Level:
+        """The innermost level that records a graph: the one that grad modes are about."""
+        return next(level for level in reversed(self.levels) if level.records)
+
+    @contextmanager
+    def inside(self, level: LevelType) -> Iterator[LevelType]:
+        """``level`` as the innermost one; it ends with the block, also after an error."""
+        self.levels.append(level)
+        try:
+            yield level
+        finally:
+            closed = self.levels.pop()
+            assert closed is level, "levels were left in another order than they were entered"
 
 
 class _PerThread(threading.local):
@@ -68,6 +152,22 @@ _threads = _PerThread()
 def context() -> Context:
     """The modes of the present thread."""
     return _threads.context
+
+
+class InferenceCounter(list):
+    """The version counter of a tensor that inference mode made: outside that mode nobody may read it.
+
+    Whoever saves such a tensor for a gradient, or changes it in place, asks for its version first.
+    """
+
+    def __getitem__(self, place: Any) -> Any:
+        if not context().inference:
+            raise GraphError(
+                "a tensor made in inference mode was to be saved for backward, or changed in place",
+                why="inference mode counts no changes of its tensors, so a gradient could be silently wrong",
+                instead="x.clone() of it outside inference mode, or no_grad() instead of inference_mode()",
+            )
+        return super().__getitem__(place)
 
 
 class Node:
@@ -85,6 +185,7 @@ class Node:
         "constants",
         "dtype",
         "edges",
+        "extra",
         "freed",
         "inputs",
         "level",
@@ -123,6 +224,7 @@ class Node:
         self.order = next(_order)
         self.freed = False
         self.constants: Sequence[Any] = ()
+        self.extra: Extra | None = None
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
@@ -135,6 +237,23 @@ class Node:
     def name(self) -> str:
         """The node's name, such as ``AddBackward0``."""
         return self.op.backward_name
+
+    def more(self) -> Extra:
+        """The node's :class:`~backstory.hooks.Extra`, made when first needed."""
+        if self.extra is None:
+            self.extra = Extra()
+        return self.extra
+
+    def register_hook(self, hook: Callable[[Any, Any], Any]) -> Handle:
+        """Call ``hook(grad_inputs, grad_outputs)`` after the node's rule ran, with tuples of gradients.
+
+        What it returns, if not ``None``, takes the place of ``grad_inputs``.
+        """
+        return Handle(self.more().posthooks, hook)
+
+    def register_prehook(self, hook: Callable[[Any], Any]) -> Handle:
+        """Call ``hook(grad_outputs)`` before the node's rule runs; what it returns takes their place."""
+        return Handle(self.more().prehooks, hook)
 
     def free(self) -> None:
         """Forget the tensors that the vjp needs; a node that kept none can be walked again."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from backstory.errors import ArgumentError, ShapeError
+from backstory.errors import ArgumentError, GraphError, ShapeError
 
-__all__ = ["axes", "ints", "lengths", "raw", "raw_index"]
+__all__ = ["axes", "index_level", "ints", "lengths", "raw", "raw_index"]
 
 
 def axes(dim: Any) -> Any:
@@ -45,8 +45,21 @@ def lengths(shape: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def raw(value: Any) -> Any:
-    """The array of a tensor, or the value itself."""
+    """The array of a tensor of level 0, or the value itself."""
+    if getattr(value, "level", 0):
+        raise GraphError(
+            f"a tensor of a transform, of shape {value.shape}, where memory outside of it is changed",
+            why="the change would outlive the transform, and its derivative would be lost",
+            instead="a new tensor (x = x + y) that the function returns",
+        )
     return getattr(value, "array", value)
+
+
+def index_level(index: Any) -> int:
+    """The highest level among the tensors that stand in an index."""
+    if isinstance(index, tuple):
+        return max(map(index_level, index), default=0)
+    return getattr(index, "level", 0)
 
 
 def raw_index(index: Any) -> Any:

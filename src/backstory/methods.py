@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from backstory.core import apply
-from backstory.indexing import raw_index
+from backstory.graph import context
+from backstory.indexing import index_level, raw_index
 from backstory.operators import in_place
 from backstory.ops import TABLE
 
@@ -58,6 +59,9 @@ class Methods:
         return self.transpose(-2, -1)
 
     def __getitem__(self, index: Any) -> Tensor:
+        level = index_level(index)
+        if level:
+            return context().level(level, "getitem").getitem(self, index)
         return apply(TABLE["getitem"], self, index=raw_index(index))
 
     def __len__(self) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import weakref
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -10,6 +12,8 @@ import numpy as np
 
 from backstory.core import Core, _tensor_namespace, apply, as_tensor, plain, tensor, wrap
 from backstory.errors import DtypeError, GraphError, ShapeError
+from backstory.graph import InferenceCounter, context
+from backstory.hooks import Handle, LeafHooks
 from backstory.methods import Methods
 from backstory.operators import InPlace, Operators
 from backstory.ops import TABLE
@@ -94,6 +98,12 @@ class Tensor(Methods, Operators, InPlace, Core, results=True):
                 why="only a float can move by a small step, so only floats have gradients",
                 instead="x.to(backstory.float32).requires_grad_()",
             )
+        if requires_grad and self.level and not context().level(self.level, "requires_grad_").records:
+            raise GraphError(
+                "requires_grad_() on a tensor inside vmap or jvp",
+                why="only backstory.func.grad and vjp record a graph of their own",
+                instead="backstory.func.grad inside the transform",
+            )
         if not requires_grad and not self.is_leaf:
             raise GraphError(
                 f"requires_grad=False on the result of {self.grad_fn!r}",
@@ -102,6 +112,10 @@ class Tensor(Methods, Operators, InPlace, Core, results=True):
             )
         self._requires_grad = bool(requires_grad)
         return self
+
+    def is_inference(self) -> bool:
+        """Whether it was made in :func:`backstory.inference_mode`, and so can never have a gradient."""
+        return isinstance(self._counter, InferenceCounter)
 
     @property
     def _version(self) -> int:
@@ -125,11 +139,12 @@ class Tensor(Methods, Operators, InPlace, Core, results=True):
     @property
     def data(self) -> Tensor:
         """The same memory without history, and without telling the graph of changes."""
-        return wrap(self.array, self.level)
+        return wrap(self.array.detach() if self.level else self.array, self.level)
 
     def detach(self) -> Tensor:
-        """The same memory without history. Changes in place are seen by both."""
-        result = wrap(self.array, self.level)
+        """The same memory without history, at every level. Changes in place are seen by both."""
+        held = self.array.detach() if self.level else self.array
+        result = wrap(held, self.level)
         result._counter = self._counter
         return result
 
@@ -140,6 +155,12 @@ class Tensor(Methods, Operators, InPlace, Core, results=True):
                 "numpy() on a tensor that requires grad",
                 why="NumPy would not see the history, and the gradient would be lost silently",
                 instead="x.detach().numpy()",
+            )
+        if self.level:
+            raise GraphError(
+                "numpy() on a tensor inside a transform",
+                why="NumPy's result would be a constant to the transform, and its derivative lost silently",
+                instead="backstory's functions inside the transform, and numpy() on what it returns",
             )
         return self.array
 
@@ -182,14 +203,80 @@ class Tensor(Methods, Operators, InPlace, Core, results=True):
     # Gradients
 
     def backward(
-        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+        self,
+        gradient: Any = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
     ) -> None:
         """Add the gradient of this tensor to the ``grad`` of every leaf it was computed from.
 
         ``gradient`` is the upstream gradient, of this tensor's shape; a scalar needs none. The graph
-        is freed unless ``retain_graph``. With ``create_graph`` the gradients have a history too.
+        is freed unless ``retain_graph``. With ``create_graph`` the gradients have a history too. With
+        ``inputs`` only those tensors receive a gradient.
         """
-        _backward()(self, gradient, retain_graph, create_graph)
+        _backward()(self, gradient, retain_graph, create_graph, inputs)
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> Handle:
+        """Call ``hook`` with the gradient of this tensor in every backward walk that reaches it.
+
+        What it returns, if not ``None``, takes the gradient's place. The handle removes the hook.
+
+        >>> import backstory
+        >>> x = backstory.tensor([1.0, 2.0], requires_grad=True)
+        >>> handle = x.register_hook(lambda g: 2 * g)
+        >>> x.sum().backward(); x.grad
+        tensor([2., 2.])
+        >>> handle.remove()
+        """
+        self._check_gradient("register_hook()")
+        node = self.grad_fn
+        return Handle(self._leaf_hooks().before if node is None else node.more().tensor_hooks, hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Any]) -> Handle:
+        """Call ``hook`` with this leaf each time that a gradient was added to its ``grad``."""
+        self._check_gradient("register_post_accumulate_grad_hook()")
+        if not self.is_leaf:
+            raise GraphError(
+                f"register_post_accumulate_grad_hook() on the result of {self.grad_fn!r}",
+                why="gradients accumulate in leaves alone",
+                instead="register_hook()",
+            )
+        return Handle(self._leaf_hooks().after, hook)
+
+    def retain_grad(self) -> None:
+        """Let this tensor keep its gradient in :attr:`grad`, as leaves do.
+
+        >>> import backstory
+        >>> x = backstory.tensor(3.0, requires_grad=True)
+        >>> y = x * 2
+        >>> y.retain_grad()
+        >>> (y * y).backward()
+        >>> y.grad
+        tensor(12.)
+        """
+        self._check_gradient("retain_grad()")
+        if self.grad_fn is not None:
+            self.grad_fn.more().retained = weakref.ref(self)
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether an operation made it and it keeps its gradient all the same."""
+        extra = None if self.grad_fn is None else self.grad_fn.extra
+        return extra is not None and extra.retained is not None and extra.retained() is self
+
+    def _leaf_hooks(self) -> LeafHooks:
+        if self._hooks is None:
+            self._hooks = LeafHooks()
+        return self._hooks
+
+    def _check_gradient(self, what: str) -> None:
+        if not self._requires_grad:
+            raise GraphError(
+                f"{what} on a tensor of shape {self.shape} that does not require grad",
+                why="no gradient ever comes to it",
+                instead="requires_grad=True on it, or on what it is computed from",
+            )
 
     def __reduce__(self) -> Any:
         if self.grad_fn is not None:

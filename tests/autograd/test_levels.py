@@ -11,29 +11,29 @@ from backstory.autograd import grad, new_level
 from backstory.tensor import Tensor, wrap
 
 
-def lift(x: Tensor, depth: int) -> Tensor:
-    """A leaf of level ``depth`` around ``x``."""
-    return wrap(x, depth).requires_grad_()
+def lift(x: Tensor, number: int) -> Tensor:
+    """A leaf of level ``number`` around ``x``."""
+    return wrap(x, number).requires_grad_()
 
 
 def derivative(function, x: Tensor) -> Tensor:
     """f'(x), recorded on the level of ``x``: what a transform ``grad`` will be."""
     with new_level() as level:
-        inner = lift(x, level.depth)
+        inner = lift(x, level.number)
         out = function(inner)
-        if not (isinstance(out, Tensor) and out.level == level.depth and out.requires_grad):
+        if not (isinstance(out, Tensor) and out.level == level.number and out.requires_grad):
             return backstory.zeros_like(x)
         (g,) = grad(out, inner)
-    assert g.level == level.depth
+    assert g.level == level.number
     return g.array
 
 
 def test_an_operation_runs_at_the_highest_level_of_its_inputs():
     x = backstory.tensor([1.0, 2.0], requires_grad=True)
     with new_level() as level:
-        inner = lift(x, level.depth)
+        inner = lift(x, level.number)
         mixed = inner * x
-        assert mixed.level == level.depth
+        assert mixed.level == level.number
         assert isinstance(mixed.array, Tensor)
         assert mixed.array.level == 0
         assert (x * x).level == 0
@@ -84,7 +84,7 @@ def test_the_inner_variable_of_equal_value_is_not_the_outer_one():
 def test_no_grad_in_the_inner_level_leaves_the_outer_one_recording():
     x = backstory.tensor(2.0, dtype="float64", requires_grad=True)
     with new_level() as level:
-        inner = lift(x, level.depth)
+        inner = lift(x, level.number)
         with backstory.no_grad():
             y = inner * inner
         assert not y.requires_grad
@@ -97,7 +97,7 @@ def test_no_grad_in_the_inner_level_leaves_the_outer_one_recording():
 def test_no_grad_in_the_outer_level_leaves_the_inner_one_recording():
     x = backstory.tensor(2.0, dtype="float64", requires_grad=True)
     with backstory.no_grad(), new_level() as level:
-        inner = lift(x, level.depth)
+        inner = lift(x, level.number)
         y = inner * inner
         assert y.requires_grad
         (g,) = grad(y, inner)
@@ -108,10 +108,10 @@ def test_no_grad_in_the_outer_level_leaves_the_inner_one_recording():
 def test_backward_accumulates_into_leaves_of_their_own_level():
     x = backstory.tensor([1.0, 2.0], dtype="float64", requires_grad=True)
     with new_level() as level:
-        inner = lift(x, level.depth)
+        inner = lift(x, level.number)
         (inner * inner).sum().backward()
         (inner * 3.0).sum().backward()
-        assert inner.grad.level == level.depth
+        assert inner.grad.level == level.number
         close(inner.grad.array.detach().numpy(), np.array([5.0, 7.0]))
         assert x.grad is None
 

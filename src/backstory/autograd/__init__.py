@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from backstory.autograd.backward import backward, cotangents, grad
+from backstory.autograd.levels import new_level
 from backstory.autograd.modes import (
     enable_grad,
+    inference_mode,
     is_grad_enabled,
-    new_level,
+    is_inference_mode_enabled,
     no_grad,
     relu_derivative_at_zero,
     set_grad_enabled,
@@ -17,7 +19,9 @@ __all__ = [
     "cotangents",
     "enable_grad",
     "grad",
+    "inference_mode",
     "is_grad_enabled",
+    "is_inference_mode_enabled",
     "new_level",
     "no_grad",
     "relu_derivative_at_zero",

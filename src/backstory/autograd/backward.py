@@ -1,22 +1,15 @@
-"""The reverse walk: every node turns its output's cotangent into its inputs' cotangents.
-
-Nodes are visited from the newest to the oldest, which is a topological order because a node is
-always made after its inputs. The walk is a loop over a heap, so depth is no limit. A plain walk runs
-the vjp rules on arrays; with ``create_graph`` it runs the same rules on tensors.
-"""
+"""``backward`` and ``grad``: gradients of recorded computations, added to leaves or returned."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from backstory.arrays import namespace
-from backstory.errors import ArgumentError, DtypeError, GraphError, ShapeError, VersionError
+from backstory.autograd.walk import route_to, walk
+from backstory.errors import ArgumentError, DtypeError, GraphError, ShapeError
 from backstory.graph import Node, context
-from backstory.ops import unbroadcast
 from backstory.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["backward", "cotangents", "grad"]
@@ -27,8 +20,13 @@ def backward(
     grad_tensors: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
     """Add the gradients of ``tensors`` to the ``grad`` of every leaf they were computed from.
+
+    ``grad_tensors`` are the upstream gradients, of the tensors' shapes; a scalar needs none. The graph
+    is freed unless ``retain_graph``. With ``create_graph`` the gradients have a history too. With
+    ``inputs`` the gradients of those tensors alone are added, and only what leads to them is walked.
 
     >>> import backstory
     >>> x = backstory.tensor(1.0, requires_grad=True)
@@ -38,10 +36,17 @@ def backward(
     """
     roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     upstream = _upstream(roots, grad_tensors)
+    wanted = None if inputs is None else _wanted("backward()", inputs)
     for listener in tuple(context().backward_listeners):
         listener(roots)
-    leaves = _walk(roots, upstream, create_graph if retain_graph is None else retain_graph, create_graph)
-    for leaf, (part, fresh) in leaves.items():
+    retain = create_graph if retain_graph is None else retain_graph
+    if wanted is not None:
+        found = _captured(roots, upstream, wanted, retain, create_graph)
+        for x in wanted:
+            if _place(x) in found:
+                _accumulate(x, found[_place(x)], False)
+        return
+    for leaf, (part, fresh) in walk(roots, upstream, retain, create_graph).items():
         _accumulate(leaf, part, fresh)
 
 
@@ -52,8 +57,12 @@ def grad(
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool = False,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of ``outputs`` with respect to ``inputs``, without touching any ``grad``.
+
+    An input that the outputs were not computed from raises; it gives ``None`` with ``allow_unused``, and
+    zeros with ``materialize_grads``. Only what leads to the inputs is walked, and freed.
 
     >>> import backstory
     >>> x = backstory.tensor(2.0, requires_grad=True)
@@ -63,44 +72,69 @@ def grad(
     (12.0, 12.0)
     """
     roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    wanted = _wanted("grad()", inputs)
     upstream = _upstream(roots, grad_outputs)
-    for x in wanted:
-        if not x.requires_grad:
-            raise GraphError(
-                f"grad() with respect to a tensor of shape {x.shape} that does not require grad",
-                why="nothing was recorded for it",
-                instead="make it with requires_grad=True before computing the outputs",
-            )
-    found: dict[Any, Any] = {}
-    places = [x if x.grad_fn is None else x.grad_fn for x in wanted]
-    nodes = {x.grad_fn for x in wanted}
-
-    def visit(node: Node, g: Any) -> None:
-        if node in nodes:
-            found[node] = g
-
-    leaves = _walk(
-        roots, upstream, bool(create_graph if retain_graph is None else retain_graph), create_graph, visit
-    )
-    found.update({leaf: part for leaf, (part, _) in leaves.items()})
-    missing = [i for i, place in enumerate(places) if place not in found]
-    if missing and not allow_unused:
+    retain = create_graph if retain_graph is None else retain_graph
+    found = _captured(roots, upstream, wanted, retain, create_graph)
+    missing = [i for i, x in enumerate(wanted) if _place(x) not in found]
+    if missing and not (allow_unused or materialize_grads):
         raise GraphError(
             f"grad() with respect to input {missing[0]}",
             why="the outputs were not computed from it",
             instead="allow_unused=True to receive None for it",
         )
     return tuple(
-        _as_gradient(found[place], x) if place in found else None
-        for x, place in zip(wanted, places, strict=True)
+        _as_gradient(found[_place(x)], x) if _place(x) in found else _zeros(x) if materialize_grads else None
+        for x in wanted
     )
+
+
+def _wanted(what: str, inputs: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if not wanted:
+        raise ArgumentError(
+            f"{what} received no inputs", why="there is nothing to differentiate by", instead="[x]"
+        )
+    for x in wanted:
+        if not x.requires_grad:
+            raise GraphError(
+                f"{what} with respect to a tensor of shape {x.shape} that does not require grad",
+                why="nothing was recorded for it",
+                instead="make it with requires_grad=True before computing the outputs",
+            )
+    return wanted
+
+
+def _place(x: Tensor) -> Any:
+    """Where the walk finds the cotangent of ``x``: its node, or the leaf itself."""
+    return x if x.grad_fn is None else x.grad_fn
+
+
+def _captured(
+    roots: list[Tensor], upstream: list[Tensor], wanted: list[Tensor], retain: bool, create_graph: bool
+) -> dict[Any, Any]:
+    """The cotangents of ``wanted`` by place, as the walk holds them."""
+    found: dict[Any, Any] = {}
+    nodes = {x.grad_fn for x in wanted}
+
+    def visit(node: Node, g: Any) -> None:
+        if node in nodes:
+            found[node] = g
+
+    route = route_to(roots, [_place(x) for x in wanted])
+    leaves = walk(roots, upstream, retain, create_graph, visit, route)
+    found.update({leaf: part for leaf, (part, _) in leaves.items()})
+    return found
+
+
+def _zeros(x: Tensor) -> Tensor:
+    return wrap(np.zeros(x.shape, x.dtype), 0)
 
 
 def cotangents(root: Tensor, gradient: Any = None) -> dict[Node, Any]:
     """The upstream gradient of every node below ``root``, as arrays; the graph is kept."""
     found: dict[Node, Any] = {}
-    _walk([root], _upstream([root], gradient), True, False, found.__setitem__)
+    walk([root], _upstream([root], gradient), True, False, found.__setitem__)
     return found
 
 
@@ -157,132 +191,10 @@ def _one_upstream(root: Tensor, g: Any) -> Tensor:
     return g.to(root.dtype)
 
 
-def _walk(
-    roots: list[Tensor], upstream: list[Tensor], retain: bool, create_graph: bool, visit: Any = None
-) -> dict[Tensor, tuple[Any, bool]]:
-    """:func:`_walk_aloud` without NumPy's warnings; ``create_graph`` records under ``no_grad`` too."""
-    ctx = context()
-    level = ctx.levels[roots[0].level]
-    before = level.grad_enabled
-    level.grad_enabled = before or create_graph
-    try:
-        return ctx.quiet.copy().run(_walk_aloud, roots, upstream, retain, create_graph, visit)
-    finally:
-        level.grad_enabled = before
-
-
-def _walk_aloud(
-    roots: list[Tensor],
-    upstream: list[Tensor],
-    retain: bool,
-    create_graph: bool,
-    visit: Callable[[Node, Any], None] | None = None,
-) -> dict[Tensor, tuple[Any, bool]]:
-    """The cotangent of every leaf, each with whether its memory is surely nobody else's."""
-    pending: dict[Node, Any] = {}
-    leaves: dict[Tensor, tuple[Any, bool]] = {}
-    heap: list[tuple[int, Node]] = []
-    value: Any = None
-    for root, g in zip(roots, upstream, strict=True):
-        value = g if create_graph or g.level < root.level else g.array
-        _arrive(root.grad_fn or root, value, False, pending, leaves, heap)
-    xp = namespace(value)  # every cotangent of a walk lives in one namespace
-    while heap:
-        node = heapq.heappop(heap)[1]
-        g = pending.pop(node)
-        if visit is not None:
-            visit(node, g)
-        ans, inputs, residuals = _values(node, create_graph)
-        op, params, fresh = node.op, node.params, node.op.fresh
-        for i, edge in enumerate(node.edges):
-            if edge is None:
-                continue
-            shape = edge.shape
-            part = op.vjp(xp, i, g, ans, inputs, shape, params, residuals)
-            if part.shape != shape:
-                part = unbroadcast(xp, part, shape)
-            if part.dtype is not edge.dtype:
-                part = xp.astype(part, edge.dtype)
-            _arrive(edge, part, fresh, pending, leaves, heap)
-        if not retain:
-            node.free()
-    return leaves
-
-
-def _arrive(
-    edge: Any,
-    part: Any,
-    fresh: bool,
-    pending: dict[Node, Any],
-    leaves: dict[Tensor, tuple[Any, bool]],
-    heap: list[tuple[int, Node]],
-) -> None:
-    """Add one contribution to the cotangent of a node, which then waits its turn, or of a leaf."""
-    if edge.__class__ is Node:
-        if edge in pending:
-            pending[edge] = pending[edge] + part
-        else:
-            pending[edge] = part
-            heapq.heappush(heap, (-edge.order, edge))
-    elif edge in leaves:
-        leaves[edge] = (leaves[edge][0] + part, True)
-    else:
-        leaves[edge] = (part, fresh)
-
-
-def _values(node: Node, create_graph: bool) -> tuple[Any, list[Any], Any]:
-    """What the node kept for its rule, if it still has it unchanged."""
-    if node.freed:
-        raise GraphError(
-            f"a second backward() through {node!r} of shape {node.shape}",
-            why="the first one freed the values that it needs",
-            instead="backward(retain_graph=True) the first time, or compute the loss again",
-        )
-    for counter, version, _ in node.versions:
-        if counter[0] != version:
-            raise _changed(node, version, counter[0])
-    if create_graph:
-        return (*_as_tensors(node), None)
-    return node.ans, node.inputs, node.residuals
-
-
-def _changed(node: Node, version: int, now: int) -> VersionError:
-    return VersionError(
-        f"backward() through {node!r} of shape {node.shape}",
-        why=f"a value that it needs was changed in place: it was at version {version} and is at {now}",
-        instead="x = x + y (a new tensor) for the change, or the change after backward()",
-    )
-
-
-def _as_tensors(node: Node) -> tuple[Any, list[Any]]:
-    """What the node kept, as tensors with their history, so that its rule can be recorded."""
-    counters = {place: counter for counter, _, place in node.versions}
-    inputs = []
-    for j, (value, edge) in enumerate(zip(node.inputs, node.edges, strict=True)):
-        if not hasattr(value, "dtype"):
-            inputs.append(value)
-        elif isinstance(edge, Tensor):
-            inputs.append(edge)
-        else:
-            inputs.append(_linked(value, edge, node.level, counters.get(j)))
-    ans = None if node.ans is None else _linked(node.ans, node, node.level, counters[-1])
-    return ans, inputs
-
-
-def _linked(array: Any, node: Node | None, level: int, counter: list[int] | None) -> Tensor:
-    """A tensor of memory that was kept: changes in place are counted where its first owner counts them."""
-    result = wrap(array, level)
-    result.grad_fn = node
-    result._requires_grad = node is not None
-    if counter is not None:
-        result._counter = counter
-    return result
-
-
 def _as_gradient(part: Any, like: Tensor) -> Tensor:
     if like.level == 0 and not isinstance(part, Tensor):
         return wrap(np.array(part), 0)
-    return part if isinstance(part, Tensor) and part.level == like.level else wrap(part, like.level)
+    return part if isinstance(part, Tensor) and part.level >= like.level else wrap(part, like.level)
 
 
 def _accumulate(leaf: Tensor, part: Any, fresh: bool) -> None:
@@ -301,3 +213,6 @@ def _accumulate(leaf: Tensor, part: Any, fresh: bool) -> None:
     else:
         leaf.grad.array += part
         leaf.grad._counter[0] += 1
+    if leaf._hooks is not None:
+        for hook in tuple(leaf._hooks.after.values()):
+            hook(leaf)

@@ -29,7 +29,7 @@ class Parameter(Tensor):
         source = as_tensor(data)
         self = Tensor.__new__(cls)
         plain = wrap(source.array, source.level)
-        for slot in ("array", "level", "_requires_grad", "grad", "grad_fn", "name", "_counter"):
+        for slot in ("array", "level", "_requires_grad", "grad", "grad_fn", "name", "_counter", "_hooks"):
             setattr(self, slot, getattr(plain, slot))
         self.requires_grad_(requires_grad)
         return self
