@@ -153,7 +153,7 @@ def in_place(function: Callable[Concatenate[Any, P], Tensor]) -> Callable[Concat
 
 def change(x: Any, name: str, write: Any) -> Any:
     """Run ``write`` on the memory of ``x`` and count it, or refuse before anything changes."""
-    if x._requires_grad and context().levels[x.level].grad_enabled:
+    if x._requires_grad and context().level(x.level, name).grad_enabled:
         raise GraphError(
             f"{name} on a {'leaf' if x.is_leaf else 'recorded'} tensor of shape {x.shape} that requires grad",
             why="the change would be missing from the recorded history",

@@ -135,7 +135,7 @@ class Attachment(Observer, Source):
     def begin(self, model: Module) -> bool:
         """A forward pass of the whole model begins; whether to see what runs inside."""
         ctx = context()
-        if not (ctx.levels[-1].grad_enabled and self.alive):
+        if not (ctx.recording.grad_enabled and self.alive):
             return False
         self.at_zero = ctx.relu_at_zero
         if ctx is not self._hearing:
