@@ -42,10 +42,12 @@ int64, bool = _np.dtype("int64"), _np.dtype("bool")
 _LAZY = {
     "autograd": "backstory.autograd",
     "insight": "backstory.insight",
+    "layers": "backstory.layers",
     "nn": "backstory.nn",
     "optim": "backstory.optim",
     "plots": "backstory.plots",
     "report": "backstory.report",
+    "scalar": "backstory.scalar",
 }
 _LAZY_NAMES = {
     "Change": "backstory.insight",
