@@ -7,7 +7,7 @@ The gate is the activation's local derivative; a layer without activation behind
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -18,11 +18,12 @@ from backstory.autograd import cotangents
 from backstory.errors import ArgumentError, GraphError
 from backstory.graph import Node
 from backstory.insight.own import rule_of
+from backstory.insight.source import torch_adapter
 from backstory.insight.updates import update_terms
 from backstory.optim import Optimizer
 from backstory.tensor import Tensor
 
-__all__ = ["Why", "why"]
+__all__ = ["MOVEMENTS", "SENTENCES", "Factors", "Why", "checked_index", "judged", "moved", "why"]
 
 SENTENCES = {
     "upstream zero": "the loss does not ask this unit for any change: upstream is 0 for every sample",
@@ -35,13 +36,21 @@ SENTENCES = {
     "not in the graph": "the loss was not computed from it",
 }
 
+#: What the optimizer makes of it, where that is not what the gradient says.
+MOVEMENTS = {
+    "momentum or decay": "momentum or weight decay alone moves it",
+    "not in the optimizer": "the optimizer does not hold it, so nothing moves it",
+    "no gradient": "without a gradient the optimizer passes over it: nothing moves it",
+}
+
 
 @dataclass(frozen=True)
 class Why:
     """The answer: which factor is zero, in how many samples, and what the optimizer makes of it.
 
     ``gradient`` is Σ upstream × gate × input over ``samples`` samples; ``example`` holds the factors of
-    the sample that contributes most. ``update`` holds the terms of the next step, where known.
+    the sample that contributes most. ``update`` holds the terms of the next step, where known;
+    ``movement``, a key of ``MOVEMENTS``, says where the update does not follow the gradient.
     """
 
     parameter: str
@@ -57,6 +66,7 @@ class Why:
     example: dict[str, float] = field(default_factory=dict)
     update: dict[str, float] | None = None
     note: str = ""
+    movement: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -92,7 +102,8 @@ class Why:
             lines.append(f"  pre-activation exactly 0 in {self.at_zero} samples, {taken}")
         if self.update is not None:
             lines.append(f"  next update {_sum_of(self.update)}")
-        return [*lines, f"  {self.note}"] if self.note else lines
+        more = [MOVEMENTS.get(self.movement, ""), self.note]
+        return lines + [f"  {text}" for text in more if text]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -129,7 +140,10 @@ def why(
     >>> why(loss, layer.weight, (0, 0), name="w").verdict
     'gate closed'
     """
-    index = _checked_index(parameter, index)
+    adapter = torch_adapter()
+    if adapter is not None and adapter.owns(loss):
+        return adapter.why(loss, parameter, index, optimizer, name)
+    index = checked_index(parameter.shape, index)
     label = name or parameter.name or ("weight" if len(index) == 2 else "bias")
     if not parameter.requires_grad:
         return Why(label, index, "frozen")
@@ -141,15 +155,11 @@ def why(
         return _with_update(Why(label, index, "not in the graph"), optimizer, parameter)
     with np.errstate(all="ignore"):
         parts = [_factors(node, argument, index, walked) for node, argument in uses]
-        together = _Factors(
-            *(np.concatenate([part[k] for part in parts]) for k in range(4)),
-            at_zero=sum(part.at_zero for part in parts),
-            choice=parts[0].choice,
-        )
-        return _with_update(_judge(label, index, together), optimizer, parameter)
+        answer = judged(label, index, Factors.together(parts))
+        return _with_update(answer, optimizer, parameter)
 
 
-class _Factors(NamedTuple):
+class Factors(NamedTuple):
     """Per row upstream, gate, input and the sample it belongs to.
 
     Also how often z is exactly 0, and the derivative taken there.
@@ -162,10 +172,16 @@ class _Factors(NamedTuple):
     at_zero: int = 0
     choice: float = 0.0
 
+    @classmethod
+    def together(cls, parts: Sequence[Factors]) -> Factors:
+        """Those of several uses of one parameter."""
+        upstream, gate, x, sample = (np.concatenate([part[k] for part in parts]) for k in range(4))
+        return cls(upstream, gate, x, sample, sum(part.at_zero for part in parts), parts[0].choice)
 
-def _checked_index(parameter: Tensor, index: int | tuple[int, ...]) -> tuple[int, ...]:
+
+def checked_index(shape: tuple[int, ...], index: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The index of one entry, counted from the front, or an error that says what it should be."""
     full = index if isinstance(index, tuple) else (index,)
-    shape = parameter.shape
     if len(full) != len(shape) or any(not -n <= i < n for i, n in zip(full, shape, strict=True)):
         raise ArgumentError(
             f"why() about index {full} of a parameter of shape {shape}",
@@ -175,7 +191,7 @@ def _checked_index(parameter: Tensor, index: int | tuple[int, ...]) -> tuple[int
     return tuple(int(i) % n for i, n in zip(full, shape, strict=True))
 
 
-def _factors(node: Node, argument: int, index: tuple[int, ...], walked: Mapping[Node, Any]) -> _Factors:
+def _factors(node: Node, argument: int, index: tuple[int, ...], walked: Mapping[Node, Any]) -> Factors:
     """The factors of one use of the parameter."""
     if node.op.name != "linear" or argument == 0:
         raise GraphError(
@@ -198,9 +214,9 @@ def _factors(node: Node, argument: int, index: tuple[int, ...], walked: Mapping[
     samples = node.shape[0] if len(node.shape) > 1 else 1
     sample = np.arange(len(upstream)) * samples // max(len(upstream), 1)
     if gate_node is None or not gate_node.op.gates:
-        return _Factors(upstream, gate, x, sample)
+        return Factors(upstream, gate, x, sample)
     choice = gate_node.params.get("at_zero", gate_node.params.get("negative_slope", 0.0))
-    return _Factors(upstream, gate, x, sample, _exactly_zero(node, unit), choice)
+    return Factors(upstream, gate, x, sample, _exactly_zero(node, unit), choice)
 
 
 def _activation(node: Node, walked: Mapping[Node, Any]) -> Node | None:
@@ -227,7 +243,7 @@ def _column(x: np.ndarray, feature: int) -> np.ndarray:
     return x.reshape(-1, x.shape[-1])[:, feature]
 
 
-def _judge(label: str, index: tuple[int, ...], factors: _Factors) -> Why:
+def judged(label: str, index: tuple[int, ...], factors: Factors) -> Why:
     """The verdict: the first factor that is 0 for every sample, if there is one."""
     upstream, gate, x, sample, at_zero, choice = factors
     product = np.where(gate == 0, 0.0, upstream * gate) * x
@@ -265,22 +281,33 @@ def _judge(label: str, index: tuple[int, ...], factors: _Factors) -> Why:
     )
 
 
+def moved(answer: Why, terms: Mapping[str, Any] | None, held: bool) -> Why:
+    """The answer with the terms of the next update, of a parameter that the optimizer holds or not."""
+    if not held:
+        return replace(answer, movement="not in the optimizer")
+    if terms is None:
+        return replace(answer, movement="no gradient") if answer.samples == 0 else answer
+    update = {name: float(term) for name, term in terms.items()}
+    alone = answer.gradient == 0 and sum(update.values()) != 0
+    return replace(answer, update=update, movement="momentum or decay" if alone else "")
+
+
 def _with_update(answer: Why, optimizer: Optimizer | None, parameter: Tensor) -> Why:
     """The answer with the terms of the next update of the entry, if an optimizer is given."""
     if optimizer is None:
         return answer
-    if answer.verdict == "not in the graph" and parameter.grad is None and parameter in optimizer.state:
-        return replace(answer, note="without a gradient the optimizer passes over it: nothing moves it")
-    for group in optimizer.param_groups:
-        if any(p is parameter for p in group["params"]):
-            state = {
-                key: value[answer.index] if isinstance(value, np.ndarray) else value
-                for key, value in optimizer.state[parameter].items()
-            }
-            value, gradient = parameter.array[answer.index], np.float64(answer.gradient)
-            terms = update_terms(rule_of(optimizer), value, gradient, state, group)
-            if terms is None:
-                change, _ = optimizer.update(eager, value, gradient, state, group)
-                terms = {type(optimizer).__name__: change}
-            return replace(answer, update={name: float(term) for name, term in terms.items()})
-    return replace(answer, note="the optimizer does not hold it, so nothing moves it")
+    held = next((g for g in optimizer.param_groups if any(p is parameter for p in g["params"])), None)
+    if held is None:
+        return moved(answer, None, held=False)
+    if answer.verdict == "not in the graph" and parameter.grad is None:
+        return moved(answer, None, held=True)
+    state = {
+        key: value[answer.index] if isinstance(value, np.ndarray) else value
+        for key, value in optimizer.state[parameter].items()
+    }
+    value, gradient = parameter.array[answer.index], np.float64(answer.gradient)
+    terms = update_terms(rule_of(optimizer), value, gradient, state, held)
+    if terms is None:
+        change, _ = optimizer.update(eager, value, gradient, state, held)
+        terms = {type(optimizer).__name__: change}
+    return moved(answer, terms, held=True)

@@ -14,7 +14,7 @@ from backstory.insight.counterfactual import NO_CHANGE
 from backstory.insight.lifetable import BORN_DEAD, DIED, REVIVED, LifeTable
 from backstory.insight.run import Run
 from backstory.insight.story import verdict
-from backstory.insight.why import SENTENCES
+from backstory.insight.why import MOVEMENTS, SENTENCES
 from backstory.plots.palette import DARK, LIGHT
 from backstory.report import figures
 from backstory.report.numbers import count, fixed, number, percent, signed, typographic
@@ -90,6 +90,7 @@ def _context(run: Run) -> dict[str, Any]:
         "terms": TERMS,
         "part_words": PARTS,
         "sentences": SENTENCES,
+        "movements": MOVEMENTS,
         "light": LIGHT,
         "dark": DARK,
         "name": run.path.resolve().name,

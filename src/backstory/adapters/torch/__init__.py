@@ -10,8 +10,9 @@ import torch
 
 from backstory.adapters.torch.snapshot import restore
 from backstory.adapters.torch.source import TorchSource
+from backstory.adapters.torch.why import why
 
-__all__ = ["TorchSource", "conditions", "owns", "restore"]
+__all__ = ["TorchSource", "conditions", "owns", "restore", "why"]
 
 
 def owns(x: Any) -> bool:
