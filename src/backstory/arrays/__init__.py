@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from backstory.arrays import eager
-from backstory.arrays.extras import one_hot, pick, scatter, select
+from backstory.arrays.extras import add_slices, one_hot, pick, scatter, select
 from backstory.arrays.random import Generator, default_generator, manual_seed
 
 __all__ = [
     "Generator",
+    "add_slices",
     "default_generator",
     "eager",
     "manual_seed",

@@ -15,27 +15,38 @@ from numpy import (
     argmax,
     asarray,
     broadcast_to,
+    concatenate,
     exp,
+    eye,
     full_like,
     log,
     logical_not,
     maximum,
     ones_like,
+    roll,
     sqrt,
     tanh,
+    tril,
+    triu,
     where,
+    zeros,
     zeros_like,
 )
 
 __all__ = [
     "arange",
     "argmax",
+    "argsort",
     "asarray",
     "astype",
     "bool",
     "broadcast_to",
+    "concat",
     "exp",
+    "eye",
+    "flip",
     "full_like",
+    "linalg",
     "log",
     "logical_not",
     "matmul",
@@ -45,13 +56,19 @@ __all__ = [
     "ones_like",
     "permute_dims",
     "reshape",
+    "roll",
     "sqrt",
     "sum",
+    "take",
     "tanh",
+    "tril",
+    "triu",
     "where",
+    "zeros",
     "zeros_like",
 ]
 
+concat = concatenate
 bool = np.dtype("bool")  # a dtype is compared with another faster than with a scalar type
 
 _add: Any = np.add.reduce
@@ -104,3 +121,35 @@ def permute_dims(x: Any, axes: Any) -> Any:
 def matrix_transpose(x: Any) -> Any:
     """The last two axes swapped."""
     return x.mT
+
+
+def take(x: Any, indices: Any, axis: Any) -> Any:
+    """The slices of ``x`` along ``axis`` that a vector of integers names."""
+    return x.take(indices, axis)
+
+
+def flip(x: Any, axis: Any) -> Any:
+    """The entries in reverse order along ``axis``, in memory of their own."""
+    return np.flip(x, axis).copy()
+
+
+def argsort(x: Any, axis: Any = -1, descending: Any = False, stable: Any = True) -> Any:
+    """The order that sorts ``x``, equals as they stood; NaN counts as the largest."""
+    if not descending:
+        return x.argsort(axis, kind="stable")
+    order = np.flip(np.flip(x, axis).argsort(axis, kind="stable"), axis)
+    return x.shape[axis] - 1 - order
+
+
+class linalg:
+    """The standard's linear algebra."""
+
+    inv = staticmethod(np.linalg.inv)
+    solve = staticmethod(np.linalg.solve)
+
+    @staticmethod
+    def diagonal(x: Any, offset: Any = 0) -> Any:
+        """The diagonal of the last two axes: a view, and as writable as ``x``."""
+        found = x.diagonal(offset, -2, -1)
+        found.flags.writeable = x.flags.writeable
+        return found

@@ -84,4 +84,55 @@ linear = General(
     fits="x with as many features on its last axis as the layer has in_features",
 )
 
-OPS = (matmul, linear)
+
+inv = General(
+    name="inv",
+    forward=lambda xp, a: xp.linalg.inv(a),
+    vjps=(
+        lambda xp, g, ans, a: -xp.matmul(
+            xp.matmul(xp.matrix_transpose(ans), g), xp.matrix_transpose(ans)
+        ),
+    ),
+    tangent=lambda xp, tangents, ans, a: -xp.matmul(xp.matmul(ans, tangents[0]), ans),
+    formula=r"A^{-1}",
+    derivative=(r"-A^{-\top} G A^{-\top}",),
+    torch="torch.linalg.inv",
+    cases=(Case(((3, 3),)), Case(((2, 3, 3),)), Case(((0, 0),))),
+    arguments=1,
+    keeps=((),),
+    keeps_ans=True,
+    fits="square matrices on the last two axes, none of them singular",
+)
+
+
+def _solve_tangent(xp: Any, tangents: Any, ans: Any, a: Any, b: Any) -> Any:
+    ta, tb = tangents
+    right = xp.zeros_like(ans) if tb is None else tb + xp.zeros_like(ans)
+    return xp.linalg.solve(a, right if ta is None else right - xp.matmul(ta, ans))
+
+
+def _solved(xp: Any, g: Any, a: Any) -> Any:
+    """A⁻ᵀ G, the cotangent of the right side."""
+    return xp.linalg.solve(xp.matrix_transpose(a), g)
+
+
+solve = General(
+    name="solve",
+    forward=lambda xp, a, b: xp.linalg.solve(a, b),
+    vjps=(
+        lambda xp, g, ans, a, b: -xp.matmul(_solved(xp, g, a), xp.matrix_transpose(ans)),
+        lambda xp, g, ans, a, b: _solved(xp, g, a),
+    ),
+    tangent=_solve_tangent,
+    formula=r"A^{-1} B",
+    derivative=(r"-A^{-\top} G\, X^{\top}", r"A^{-\top} G"),
+    torch="torch.linalg.solve",
+    cases=(Case(((3, 3), (3, 2))), Case(((2, 3, 3), (3, 1))), Case(((3, 3), (2, 3, 2)))),
+    arguments=2,
+    keeps=((0,), (0,)),
+    keeps_ans=True,
+    dtypes="same",
+    fits="square matrices, none of them singular, and right sides with as many rows",
+)
+
+OPS = (matmul, linear, inv, solve)

@@ -24,7 +24,8 @@ Rule = Callable[..., Any]
 class Case:
     """One way to sample an operation in tests: shapes of the arguments, parameters, an interval.
 
-    An argument given as a string is made by the tests: ``"mask"`` or ``"labels"``.
+    An argument given as a string is made by the tests: ``"mask"`` or ``"labels"``; and
+    ``("index", shape, n)`` stands for integers from 0 to n - 1.
     """
 
     shapes: tuple[Any, ...]
@@ -156,12 +157,17 @@ class Elementwise(Op):
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Linear(Op):
-    """Linear in all its arguments together: ``transposes[i](xp, g, shape, **params)``."""
+    """Linear in all its arguments together: ``transposes[i](xp, g, shape, **params)``.
 
-    transposes: tuple[Rule, ...]
+    Where there may be any number of arguments one rule serves them all: ``transposes(xp, i, g, …)``.
+    """
+
+    transposes: tuple[Rule, ...] | Rule
     fresh: bool = False
 
     def vjp(self, xp, i, g, ans, inputs, shape, params, residuals=None):
+        if callable(self.transposes):
+            return self.transposes(xp, i, g, shape, **params)
         return self.transposes[i](xp, g, shape, **params)
 
     def jvp(self, xp, tangents, ans, inputs, params):

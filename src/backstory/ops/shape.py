@@ -1,10 +1,10 @@
-"""Operations that move entries and change none: reshape, transpose, broadcast, getitem and its transpose."""
+"""Operations that move entries and change none: reshape, permute, broadcast, join, turn, diagonals."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from backstory.arrays import scatter
+from backstory.arrays import select
 from backstory.ops.record import Case, Linear, elementwise_cases
 
 __all__ = ["OPS"]
@@ -69,35 +69,6 @@ broadcast_to = Linear(
 )
 
 
-def _take(xp: Any, x: Any, index: Any) -> Any:
-    """x[index], said in full as the standard wants it; then one entry is a view too, not a NumPy scalar."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return x[index] if any(part is ... for part in parts) else x[(*parts, ...)]
-
-
-def _getitem_transpose(xp: Any, g: Any, shape: tuple[int, ...], index: Any) -> Any:
-    return scatter(xp, g, index, shape)
-
-
-getitem = Linear(
-    name="getitem",
-    forward=_take,
-    transposes=(_getitem_transpose,),
-    formula=r"x_{i}",
-    derivative=(r"\mathbf{1}[i]",),
-    torch="operator.getitem",
-    cases=(
-        Case(((3, 4),), {"index": 1}),
-        Case(((3, 4),), {"index": (slice(None), slice(0, 4, 2))}),
-        Case(((3, 4),), {"index": (..., -1)}),
-        Case(((3, 4),), {"index": (slice(1, 1), slice(None))}),
-    ),
-    arguments=1,
-    keeps=((),),
-    view=True,
-    fits="an index for each axis at most, from -n to n - 1 on an axis of length n",
-)
-
 cast = Linear(
     name="cast",
     forward=lambda xp, x, dtype: xp.astype(x, dtype),
@@ -123,16 +94,129 @@ clone = Linear(
     keeps=((),),
 )
 
-scatter_ = Linear(
-    name="scatter",
-    forward=lambda xp, x, index, shape: scatter(xp, x, index, shape),
-    transposes=(lambda xp, g, before, index, shape: _take(xp, g, index),),
-    formula=r"\sum_{i} x_i e_i",
-    derivative=(r"\mathbf{1}[i]",),
-    torch="",
-    cases=(Case(((4,),), {"index": 1, "shape": (3, 4)}),),
-    arguments=1,
-    keeps=((),),
+
+
+def _part(xp: Any, i: int, g: Any, shape: tuple[int, ...], axis: int, sizes: tuple[int, ...]) -> Any:
+    """The entries of ``g`` that argument ``i`` of a concatenation brought."""
+    start = sum(sizes[:i])
+    return g[(*(slice(None),) * (axis % len(shape)), slice(start, start + sizes[i]), ...)]
+
+
+concat = Linear(
+    name="concat",
+    forward=lambda xp, *parts, axis, sizes: xp.concat(parts, axis=axis),
+    transposes=_part,
+    formula=r"[x_1, x_2, \dots]",
+    derivative=("1", "1"),
+    torch="torch.cat",
+    cases=(
+        Case(((3, 4), (2, 4)), {"axis": 0, "sizes": (3, 2)}),
+        Case(((3, 1), (3, 0), (3, 4)), {"axis": -1, "sizes": (1, 0, 4)}),
+    ),
+    arguments=2,
+    keeps=lambda params: ((),) * len(params["sizes"]),
+    dtypes="promote",
+    fresh=True,
+    fits="tensors of one shape, except along the axis that joins them",
 )
 
-OPS = (reshape, permute, broadcast_to, getitem, cast, clone, scatter_)
+flip = Linear(
+    name="flip",
+    forward=lambda xp, x, axes: xp.flip(x, axis=axes),
+    transposes=(lambda xp, g, shape, axes: xp.flip(g, axis=axes),),
+    formula=r"x_{n - 1 - i}",
+    derivative=("1",),
+    torch="torch.flip",
+    cases=(Case(((3, 4),), {"axes": (0,)}), Case(((2, 3, 4),), {"axes": (0, -1)})),
+    arguments=1,
+    keeps=((),),
+    fresh=True,
+    fits="axes of the tensor, from -ndim to ndim - 1, each once",
+)
+
+roll = Linear(
+    name="roll",
+    forward=lambda xp, x, shifts, axes: xp.roll(x, shifts, axis=axes),
+    transposes=(lambda xp, g, shape, shifts, axes: xp.roll(g, tuple(-s for s in shifts), axis=axes),),
+    formula=r"x_{(i - s) \bmod n}",
+    derivative=("1",),
+    torch="torch.roll",
+    cases=(
+        Case(((3, 4),), {"shifts": (1,), "axes": (0,)}),
+        Case(((3, 4),), {"shifts": (-2, 5), "axes": (0, 1)}),
+    ),
+    arguments=1,
+    keeps=((),),
+    fresh=True,
+    fits="one shift for each axis, and axes of the tensor",
+)
+
+
+def _lay_diagonal(xp: Any, x: Any, offset: int, shape: tuple[int, ...]) -> Any:
+    """Zeros of ``shape`` with ``x`` on the diagonal of the last two axes."""
+    rows, columns = shape[-2:]
+    before, count = max(offset, 0), x.shape[-1]
+    # On the diagonal, column j holds entry j − offset: a row of x with zeros before and after.
+    edges = [xp.zeros((*x.shape[:-1], n), dtype=x.dtype) for n in (before, columns - before - count)]
+    row = xp.concat((edges[0], x, edges[1]), axis=-1) if count else xp.zeros_like(xp.sum(x, -1, keepdims=True))
+    on = xp.eye(rows, columns, k=offset, dtype=xp.bool)
+    return select(xp, on, xp.broadcast_to(xp.reshape(row, (*row.shape[:-1], 1, row.shape[-1])), shape))
+
+
+diagonal = Linear(
+    name="diagonal",
+    forward=lambda xp, x, offset: xp.linalg.diagonal(x, offset=offset),
+    transposes=(lambda xp, g, shape, offset: _lay_diagonal(xp, g, offset, shape),),
+    formula=r"x_{ii}",
+    derivative=("1",),
+    torch="",
+    cases=(
+        Case(((3, 4),), {"offset": 0}),
+        Case(((3, 4),), {"offset": -1}),
+        Case(((2, 4, 3),), {"offset": 1}),
+        Case(((2, 2),), {"offset": 2}),
+    ),
+    arguments=1,
+    keeps=((),),
+    view=True,
+    fits="a tensor of at least two axes",
+)
+
+diag_embed = Linear(
+    name="diag_embed",
+    forward=lambda xp, x, offset, shape: _lay_diagonal(xp, x, offset, shape),
+    transposes=(lambda xp, g, before, offset, shape: xp.linalg.diagonal(g, offset=offset),),
+    formula=r"\mathrm{diag}(x)",
+    derivative=("1",),
+    torch="",
+    cases=(
+        Case(((3,),), {"offset": 0, "shape": (3, 3)}),
+        Case(((2, 3),), {"offset": -1, "shape": (2, 4, 4)}),
+        Case(((3,),), {"offset": 2, "shape": (5, 5)}),
+    ),
+    arguments=1,
+    keeps=((),),
+    fresh=True,
+)
+
+
+def _triangle(name: str, formula: str) -> Linear:
+    return Linear(
+        name=name,
+        forward=lambda xp, x, k=0: getattr(xp, name)(x, k=k),
+        transposes=(lambda xp, g, shape, k=0: getattr(xp, name)(g, k=k),),
+        formula=formula,
+        derivative=(formula.replace("x_{ij} ", ""),),
+        torch=f"torch.{name}",
+        cases=(Case(((3, 4),)), Case(((2, 4, 3),), {"k": 1}), Case(((3, 3),), {"k": -1})),
+        arguments=1,
+        keeps=((),),
+        fresh=True,
+        fits="a tensor of at least two axes",
+    )
+
+
+tril = _triangle("tril", r"x_{ij} \mathbf{1}[j \le i + k]")
+triu = _triangle("triu", r"x_{ij} \mathbf{1}[j \ge i + k]")
+
+OPS = (reshape, permute, broadcast_to, cast, clone, concat, flip, roll, diagonal, diag_embed, tril, triu)
