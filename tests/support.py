@@ -18,7 +18,17 @@ from backstory.ops import TABLE, Case, Op
 WITHOUT_CASES = {"cast"}
 # The records without a function of that name in PyTorch; their oracle is in TORCH below.
 TORCH: dict[str, Callable[..., Any]] = {
-    "scatter": lambda x, index, shape: _torch_scatter(x, index, shape),
+    "put": lambda x, index, shape: _torch_scatter(x, index, shape),
+    "take": lambda x, index, axis, length: torch.index_select(x, axis, index),
+    "index_add": lambda x, index, axis, length: _torch_index_add(x, index, axis, length),
+    "overwrite": lambda x, part, view, of: _torch_overwrite(x, part, of["index"]),
+    "concat": lambda *parts, axis, sizes: torch.cat(parts, axis),
+    "flip": lambda x, axes: torch.flip(x, axes),
+    "roll": lambda x, shifts, axes: torch.roll(x, shifts, axes),
+    "diagonal": lambda x, offset: torch.diagonal(x, offset, -2, -1),
+    "diag_embed": lambda x, offset, shape: torch.diag_embed(x, offset),
+    "tril": lambda x, k=0: torch.tril(x, k),
+    "triu": lambda x, k=0: torch.triu(x, k),
     "max": lambda x, axis=None, keepdims=False, first=False: _torch_max(x, axis, keepdims, first),
     "where": torch.where,
     "getitem": lambda x, index: operator.getitem(x, index),
@@ -46,7 +56,9 @@ def draw(case: Case, seed: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     made = []
     for shape in case.shapes:
-        if shape == "mask":
+        if isinstance(shape, tuple) and shape[:1] == ("index",):
+            made.append(rng.integers(0, shape[2], shape[1]))
+        elif shape == "mask":
             made.append(np.asarray(rng.random(case.shapes[1]) < 0.5))
         elif shape == "labels":
             made.append(rng.integers(0, case.shapes[0][1], case.shapes[0][0]))
@@ -98,6 +110,18 @@ def _torch_max(x: Any, axis: Any, keepdims: bool, first: bool) -> Any:
 def _torch_scatter(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
     result = torch.zeros(shape, dtype=x.dtype)
     result[index] = x
+    return result
+
+
+def _torch_index_add(x: Any, index: Any, axis: int, length: int) -> Any:
+    shape = list(x.shape)
+    shape[axis] = length
+    return torch.zeros(shape, dtype=x.dtype).index_add(axis, index, x)
+
+
+def _torch_overwrite(x: Any, part: Any, index: Any) -> Any:
+    result = x.clone()
+    result[torch.tensor(index) if isinstance(index, np.ndarray) else index] = part
     return result
 
 

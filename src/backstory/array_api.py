@@ -12,16 +12,22 @@ from typing import Any
 import numpy as np
 
 from backstory.ops import TABLE
+from backstory.promotion import get_default_dtype
 from backstory.tensor import Tensor, apply, as_tensor
 
 __all__ = [
     "arange",
     "argmax",
+    "argsort",
     "asarray",
     "astype",
     "broadcast_to",
+    "concat",
     "exp",
+    "eye",
+    "flip",
     "full_like",
+    "linalg",
     "log",
     "logical_not",
     "matmul",
@@ -31,10 +37,15 @@ __all__ = [
     "ones_like",
     "permute_dims",
     "reshape",
+    "roll",
     "sqrt",
     "sum",
+    "take",
     "tanh",
+    "tril",
+    "triu",
     "where",
+    "zeros",
     "zeros_like",
 ]
 
@@ -139,8 +150,68 @@ def arange(stop: int) -> Tensor:
     return as_tensor(np.arange(stop))
 
 
+def zeros(shape: Any, dtype: Any = None) -> Tensor:
+    """Zeros of a shape; a constant."""
+    return as_tensor(np.zeros(shape, dtype or get_default_dtype()))
+
+
+def eye(n_rows: int, n_cols: Any = None, k: int = 0, dtype: Any = None) -> Tensor:
+    """1 on the k-th diagonal and 0 elsewhere; a constant."""
+    return as_tensor(np.eye(n_rows, n_cols, k, dtype or get_default_dtype()))
+
+
+def concat(arrays: Any, axis: int = 0) -> Tensor:
+    """The arrays joined along an axis."""
+    arrays = tuple(map(as_tensor, arrays))
+    return apply(TABLE["concat"], *arrays, axis=axis, sizes=tuple(x.shape[axis] for x in arrays))
+
+
+def flip(x: Any, axis: Any = None) -> Tensor:
+    """The entries in reverse order along the axes."""
+    axes = tuple(range(as_tensor(x).ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return apply(TABLE["flip"], x, axes=axes)
+
+
+def roll(x: Any, shift: Any, axis: Any) -> Tensor:
+    """The entries moved along the axes; what leaves at one end enters at the other."""
+    pairs = (shift, axis) if isinstance(shift, tuple) else ((shift,), (axis,))
+    return apply(TABLE["roll"], x, shifts=pairs[0], axes=pairs[1])
+
+
+def take(x: Any, indices: Any, axis: int) -> Tensor:
+    """The slices of ``x`` along ``axis`` that a vector of integers names."""
+    x = as_tensor(x)
+    return apply(TABLE["take"], x, as_tensor(indices), axis=axis, length=x.shape[axis])
+
+
+def tril(x: Any, k: int = 0) -> Tensor:
+    """The entries on and below the k-th diagonal, and 0 above."""
+    return apply(TABLE["tril"], x, k=k)
+
+
+def triu(x: Any, k: int = 0) -> Tensor:
+    """The entries on and above the k-th diagonal, and 0 below."""
+    return apply(TABLE["triu"], x, k=k)
+
+
+def argsort(x: Any, axis: int = -1, descending: Any = False, stable: Any = True) -> Tensor:
+    """The order that sorts ``x``, equals as they stood."""
+    return apply(TABLE["argsort"], x, axis=axis, descending=descending)
+
+
+linalg = SimpleNamespace(
+    diagonal=lambda x, offset=0: apply(TABLE["diagonal"], x, offset=offset),
+    inv=lambda x: apply(TABLE["inv"], x),
+    solve=lambda a, b: apply(TABLE["solve"], a, b),
+)
+
+
 def _scatter(values: Any, index: Any, shape: tuple[int, ...]) -> Tensor:
-    return apply(TABLE["scatter"], as_tensor(values), index=index, shape=shape)
+    return apply(TABLE["put"], as_tensor(values), index=index, shape=shape)
 
 
-backstory_extras = SimpleNamespace(scatter=_scatter)
+def _add_slices(values: Any, index: Any, length: int, axis: int) -> Tensor:
+    return apply(TABLE["index_add"], as_tensor(values), as_tensor(index), axis=axis, length=length)
+
+
+backstory_extras = SimpleNamespace(scatter=_scatter, add_slices=_add_slices)

@@ -15,6 +15,7 @@ import numpy as np
 from backstory.arrays import eager
 from backstory.errors import ArgumentError, BackstoryError
 from backstory.graph import Batch, InferenceCounter, Node, context
+from backstory.history import View, refresh
 from backstory.ops import Op
 from backstory.promotion import checked_dtype, get_default_dtype, promote
 
@@ -37,11 +38,12 @@ class Core:
     __slots__ = (
         "__weakref__",
         "_counter",
+        "_grad_fn",
         "_hooks",
         "_requires_grad",
+        "_view",
         "array",
         "grad",
-        "grad_fn",
         "level",
         "name",
     )
@@ -51,15 +53,28 @@ class Core:
     array: Any
     level: int
     grad: Tensor | None
-    grad_fn: Node | None
     name: str | None
+    _grad_fn: Node | None
     _requires_grad: bool
-    _counter: list[int]
+    # how often the memory was changed, how often it was given a new history, where it was changed last
+    _counter: list[Any]
+    _view: View | None
     _hooks: Any  # of a leaf; those of other tensors belong to their nodes
 
     def __init_subclass__(cls, results: bool = False) -> None:
         if results:
             Core.kind = cls
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The node that made it; ``None`` for a leaf."""
+        if self._view is not None:
+            refresh(self)
+        return self._grad_fn
+
+    @grad_fn.setter
+    def grad_fn(self, node: Node | None) -> None:
+        self._grad_fn = node
 
 
 def apply(op: Op, *args: Any, **params: Any) -> Tensor:
@@ -86,6 +101,8 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
         if isinstance(a, kind):
             if a.level:
                 raise ctx.escaped(op.name)
+            if a._view is not None:
+                refresh(a)
             if a._requires_grad and tracked:
                 needing.append(i)
             a = a.array
@@ -112,14 +129,21 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
         out = np.asarray(out)
     result = wrap(out, 0)
     if op.view and np.may_share_memory(out, arrays[0]):
-        result._counter = args[0]._counter
+        _share(result, args[0], op, params, ctx.levels[0].grad_enabled)
     elif ctx.inference:
-        result._counter = InferenceCounter([0])
+        result._counter = InferenceCounter([0, 0, None])
     if needing:
         record(op, args, params, arrays, result, needing, residuals)
     if ctx.observer is not None:
         ctx.observer.ran(op, args, result, params)
     return result
+
+
+def _share(view: Tensor, parent: Tensor, op: Op, params: Any, recorded: bool) -> None:
+    """``view`` is ``op`` of ``parent`` in the same memory; so changes of one are changes of the other."""
+    counter = view._counter = parent._counter
+    if counter.__class__ is list:  # inference mode counts nothing
+        view._view = View(parent, op, params, counter[1] if recorded else None)
 
 
 def record(
@@ -134,7 +158,7 @@ def record(
         keeps = keeps(params)
     versions = []
     for i in needing:
-        edges[i] = args[i].grad_fn or args[i]
+        edges[i] = args[i]._grad_fn or args[i]
         for j in keeps[i]:
             if inputs[j] is None:
                 inputs[j] = arrays[j]
@@ -157,7 +181,7 @@ def record(
                         constant = weakref.ref(constant)
                 held[j] = constant
         node.constants = held
-    result.grad_fn = node
+    result._grad_fn = node
     result._requires_grad = True
     ctx = context()
     if ctx.anomaly is not None:
@@ -191,10 +215,11 @@ def wrap(array: Any, level: int) -> Tensor:
     result.level = level
     result._requires_grad = False
     result.grad = None
-    result.grad_fn = None
+    result._grad_fn = None
     result.name = None
     result._hooks = None
-    result._counter = [0]
+    result._counter = [0, 0, None]
+    result._view = None
     return result
 
 

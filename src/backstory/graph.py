@@ -21,7 +21,16 @@ from backstory.errors import GraphError
 from backstory.hooks import Extra, Handle
 from backstory.ops import Op
 
-__all__ = ["AccumulateGrad", "Batch", "Context", "InferenceCounter", "Level", "Node", "context"]
+__all__ = [
+    "AccumulateGrad",
+    "Batch",
+    "Context",
+    "InferenceCounter",
+    "Level",
+    "Node",
+    "context",
+    "next_order",
+]
 
 _order = itertools.count()
 _numbers = itertools.count(1)
@@ -170,6 +179,11 @@ class InferenceCounter(list):
         return super().__getitem__(place)
 
 
+def next_order() -> int:
+    """A point in time: nodes made from now on have an ``order`` of at least this."""
+    return next(_order)
+
+
 class Node:
     """One operation in the graph.
 
@@ -198,7 +212,7 @@ class Node:
     )
 
     # (counter, version when recorded, which input; -1 for the output) of every value that was kept
-    versions: Sequence[tuple[list[int], int, int]]
+    versions: Sequence[tuple[list[Any], int, int]]
 
     def __init__(
         self,
@@ -208,7 +222,7 @@ class Node:
         inputs: list[Any],
         ans: Any,
         residuals: Any,
-        versions: Sequence[tuple[list[int], int, int]],
+        versions: Sequence[tuple[list[Any], int, int]],
         result: Any,
     ) -> None:
         self.op = op

@@ -63,7 +63,10 @@ def index_level(index: Any) -> int:
 
 
 def raw_index(index: Any) -> Any:
-    """An index with the arrays of its tensors."""
+    """An index in which lists and tensors are arrays, copied: what was recorded stays what it was."""
     if isinstance(index, tuple):
         return tuple(raw_index(part) for part in index)
-    return np.asarray(index) if isinstance(index, list) else raw(index)
+    if isinstance(index, list):
+        return np.asarray(index) if index else np.empty(0, np.int64)
+    array = raw(index)
+    return array.copy() if isinstance(array, np.ndarray) else array

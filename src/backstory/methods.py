@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from backstory.core import apply
 from backstory.graph import context
 from backstory.indexing import index_level, raw_index
-from backstory.operators import in_place
+from backstory.inplace import in_place
 from backstory.ops import TABLE
 
 if TYPE_CHECKING:

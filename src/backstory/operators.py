@@ -1,24 +1,17 @@
-"""Python's operators on tensors, and the changes in place."""
+"""Python's operators on tensors."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from backstory.core import apply, binary
-from backstory.errors import BackstoryError, BoundsError, DtypeError, GraphError, ShapeError
 from backstory.functions.linalg import matmul
-from backstory.graph import context
-from backstory.indexing import raw, raw_index
 from backstory.ops import TABLE
 
 if TYPE_CHECKING:
     from backstory.tensor import Tensor
 
-__all__ = ["InPlace", "Operators", "change", "in_place"]
+__all__ = ["Operators"]
 
 
 class Operators:
@@ -93,89 +86,3 @@ class Operators:
 
     def __or__(self, other: Any) -> Tensor:
         return binary(TABLE["logical_or"], self, other)
-
-
-class InPlace:
-    """What changes a tensor's own memory; refused where the recorded history would miss it."""
-
-    __slots__ = ()
-
-    def add_(self, other: Any) -> Tensor:
-        """x ← x + other"""
-        return change(self, "add_", lambda x: np.add(x, raw(other), out=x, casting="same_kind"))
-
-    def sub_(self, other: Any) -> Tensor:
-        """x ← x − other"""
-        return change(self, "sub_", lambda x: np.subtract(x, raw(other), out=x, casting="same_kind"))
-
-    def mul_(self, other: Any) -> Tensor:
-        """x ← x · other"""
-        return change(self, "mul_", lambda x: np.multiply(x, raw(other), out=x, casting="same_kind"))
-
-    def div_(self, other: Any) -> Tensor:
-        """x ← x / other"""
-        return change(self, "div_", lambda x: np.divide(x, raw(other), out=x, casting="same_kind"))
-
-    def copy_(self, other: Any) -> Tensor:
-        """x ← other"""
-        return change(self, "copy_", lambda x: np.copyto(x, raw(other)))
-
-    def fill_(self, value: Any) -> Tensor:
-        """Every entry ← value"""
-        return change(self, "fill_", lambda x: np.copyto(x, raw(value)))
-
-    def zero_(self) -> Tensor:
-        """Every entry ← 0"""
-        return self.fill_(0)
-
-    __iadd__, __isub__, __imul__, __itruediv__ = add_, sub_, mul_, div_
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        change(self, "x[...] = ", lambda x: x.__setitem__(raw_index(index), raw(value)))
-
-
-P = ParamSpec("P")
-
-
-def in_place(function: Callable[Concatenate[Any, P], Tensor]) -> Callable[Concatenate[Any, P], Tensor]:
-    """The method that changes the tensor itself to what ``function`` makes of it: ``exp_`` of ``exp``."""
-    name = function.__name__ + "_"
-
-    @functools.wraps(function)
-    def changed(x: Any, *args: P.args, **keywords: P.kwargs) -> Tensor:
-        return change(x, name, lambda array: np.copyto(array, function(x, *args, **keywords).array))
-
-    changed.__name__ = name
-    changed.__qualname__ = f"Tensor.{name}"
-    changed.__doc__ = f"In place: {function.__doc__}"
-    return changed
-
-
-def change(x: Any, name: str, write: Any) -> Any:
-    """Run ``write`` on the memory of ``x`` and count it, or refuse before anything changes."""
-    if x._requires_grad and context().level(x.level, name).grad_enabled:
-        raise GraphError(
-            f"{name} on a {'leaf' if x.is_leaf else 'recorded'} tensor of shape {x.shape} that requires grad",
-            why="the change would be missing from the recorded history",
-            instead="x = x + y (a new tensor), or the change under `with backstory.no_grad():`",
-        )
-    if x.level != 0:
-        raise GraphError(
-            f"{name} inside a transform",
-            why="tensors of a transform are values and have no memory of their own",
-            instead="x = x + y (a new tensor)",
-        )
-    try:
-        with np.errstate(all="ignore"):
-            write(x.array)
-    except BackstoryError:
-        raise
-    except (ValueError, TypeError, IndexError, OverflowError) as error:
-        kind = DtypeError if isinstance(error, (TypeError, OverflowError)) else ShapeError
-        raise (BoundsError if isinstance(error, IndexError) else kind)(
-            f"{name} on a tensor of shape {x.shape} and {x.dtype}",
-            why=str(error),
-            instead="a value of that shape and dtype, or one that broadcasts to it",
-        ) from error
-    x._counter[0] += 1
-    return x

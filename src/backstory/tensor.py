@@ -13,9 +13,11 @@ import numpy as np
 from backstory.core import Core, _tensor_namespace, apply, as_tensor, plain, tensor, wrap
 from backstory.errors import DtypeError, GraphError, ShapeError
 from backstory.graph import InferenceCounter, context
+from backstory.history import refresh
 from backstory.hooks import Handle, LeafHooks
+from backstory.inplace import InPlace
 from backstory.methods import Methods
-from backstory.operators import InPlace, Operators
+from backstory.operators import Operators
 from backstory.ops import TABLE
 from backstory.promotion import checked_dtype, get_default_dtype
 
@@ -84,6 +86,8 @@ class Tensor(Methods, Operators, InPlace, Core, results=True):
     @property
     def requires_grad(self) -> bool:
         """Whether operations on it are recorded. Only floats can, and only a leaf can change it."""
+        if self._view is not None:
+            refresh(self)
         return self._requires_grad
 
     @requires_grad.setter
@@ -110,7 +114,9 @@ class Tensor(Methods, Operators, InPlace, Core, results=True):
                 why="it was recorded already",
                 instead="x.detach(), or compute it under backstory.no_grad()",
             )
-        self._requires_grad = bool(requires_grad)
+        if self.requires_grad != bool(requires_grad):
+            self._requires_grad = bool(requires_grad)
+            self._view = None  # a leaf of its own
         return self
 
     def is_inference(self) -> bool:
@@ -150,7 +156,7 @@ class Tensor(Methods, Operators, InPlace, Core, results=True):
 
     def numpy(self) -> np.ndarray:
         """The NumPy array itself: shared memory, no copy. Refused where a gradient would be lost."""
-        if self._requires_grad:
+        if self.requires_grad:
             raise GraphError(
                 "numpy() on a tensor that requires grad",
                 why="NumPy would not see the history, and the gradient would be lost silently",

@@ -10,6 +10,7 @@ import numpy as np
 from backstory.autograd.walk import route_to, walk
 from backstory.errors import ArgumentError, DtypeError, GraphError, ShapeError
 from backstory.graph import Node, context
+from backstory.history import count_change, user_line
 from backstory.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["backward", "cotangents", "grad"]
@@ -158,7 +159,7 @@ def _upstream(roots: list[Tensor], gradients: Any) -> list[Tensor]:
 
 
 def _one_upstream(root: Tensor, g: Any) -> Tensor:
-    if not root._requires_grad:
+    if not root.requires_grad:
         raise GraphError(
             f"backward() on a tensor of shape {root.shape} that does not require grad and has no history",
             why="no operation that led to it was recorded: its inputs do not require grad, "
@@ -212,7 +213,7 @@ def _accumulate(leaf: Tensor, part: Any, fresh: bool) -> None:
         leaf.grad = leaf.grad + wrap(part, 0)
     else:
         leaf.grad.array += part
-        leaf.grad._counter[0] += 1
+        count_change(leaf.grad._counter, user_line())
     if leaf._hooks is not None:
         for hook in tuple(leaf._hooks.after.values()):
             hook(leaf)

@@ -20,6 +20,7 @@ from backstory.arrays import namespace
 from backstory.autograd.hooks import arrive_at_leaf, arrive_at_node, replaced, seen
 from backstory.errors import GraphError, VersionError
 from backstory.graph import Level, Node, context
+from backstory.history import place_of
 from backstory.ops import unbroadcast
 from backstory.tensor import Tensor, wrap
 
@@ -162,7 +163,7 @@ class _Walk:
             )
         for counter, version, _ in node.versions:
             if counter[0] != version:
-                raise _changed(node, version, counter[0])
+                raise _changed(node, version, counter)
         if self.create_graph:
             return (*_as_tensors(node), None)
         if self.lifted and node.level == 0:
@@ -228,10 +229,11 @@ def _arrive(
         leaves[edge] = (part, fresh)
 
 
-def _changed(node: Node, version: int, now: int) -> VersionError:
+def _changed(node: Node, version: int, counter: list[Any]) -> VersionError:
     return VersionError(
         f"backward() through {node!r} of shape {node.shape}",
-        why=f"a value that it needs was changed in place: it was at version {version} and is at {now}",
+        why="a value that it needs was changed in place: "
+        f"it was at version {version} and is at {counter[0]}, last changed by {place_of(counter[2])}",
         instead="x = x + y (a new tensor) for the change, or the change after backward()",
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from backstory.autograd.modes import no_grad
+from backstory.core import Core
 from backstory.errors import ArgumentError, ShapeError
 from backstory.graph import context
 from backstory.tensor import Tensor, as_tensor, wrap
@@ -29,7 +30,7 @@ class Parameter(Tensor):
         source = as_tensor(data)
         self = Tensor.__new__(cls)
         plain = wrap(source.array, source.level)
-        for slot in ("array", "level", "_requires_grad", "grad", "grad_fn", "name", "_counter", "_hooks"):
+        for slot in Core.__slots__[1:]:  # all but __weakref__
             setattr(self, slot, getattr(plain, slot))
         self.requires_grad_(requires_grad)
         return self

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from backstory.errors import ArgumentError
+from backstory.history import count_change, user_line
 from backstory.tensor import Tensor, as_tensor
 
 __all__ = ["clip_grad_norm_"]
@@ -32,11 +33,12 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> T
     gradients = [p.grad for p in owners if p.grad is not None]
     if not gradients:
         return as_tensor(0.0)
+    here = user_line()
     with np.errstate(all="ignore"):
         total = np.sqrt(sum(np.vdot(g.array, g.array) for g in gradients))
         factor = max_norm / (total + 1e-6)
         if not factor >= 1.0:
             for g in gradients:
                 g.array *= g.dtype.type(factor)
-                g._counter[0] += 1
+                count_change(g._counter, here)
     return as_tensor(np.asarray(total))

@@ -89,9 +89,7 @@ inv = General(
     name="inv",
     forward=lambda xp, a: xp.linalg.inv(a),
     vjps=(
-        lambda xp, g, ans, a: -xp.matmul(
-            xp.matmul(xp.matrix_transpose(ans), g), xp.matrix_transpose(ans)
-        ),
+        lambda xp, g, ans, a: -xp.matmul(xp.matmul(xp.matrix_transpose(ans), g), xp.matrix_transpose(ans)),
     ),
     tangent=lambda xp, tangents, ans, a: -xp.matmul(xp.matmul(ans, tangents[0]), ans),
     formula=r"A^{-1}",

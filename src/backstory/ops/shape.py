@@ -95,7 +95,6 @@ clone = Linear(
 )
 
 
-
 def _part(xp: Any, i: int, g: Any, shape: tuple[int, ...], axis: int, sizes: tuple[int, ...]) -> Any:
     """The entries of ``g`` that argument ``i`` of a concatenation brought."""
     start = sum(sizes[:i])
@@ -155,10 +154,11 @@ roll = Linear(
 def _lay_diagonal(xp: Any, x: Any, offset: int, shape: tuple[int, ...]) -> Any:
     """Zeros of ``shape`` with ``x`` on the diagonal of the last two axes."""
     rows, columns = shape[-2:]
-    before, count = max(offset, 0), x.shape[-1]
+    before = min(max(offset, 0), columns)
     # On the diagonal, column j holds entry j − offset: a row of x with zeros before and after.
-    edges = [xp.zeros((*x.shape[:-1], n), dtype=x.dtype) for n in (before, columns - before - count)]
-    row = xp.concat((edges[0], x, edges[1]), axis=-1) if count else xp.zeros_like(xp.sum(x, -1, keepdims=True))
+    sizes = (before, columns - before - x.shape[-1])
+    left, right = (xp.zeros((*x.shape[:-1], n), dtype=x.dtype) for n in sizes)
+    row = xp.concat((left, x, right), axis=-1)
     on = xp.eye(rows, columns, k=offset, dtype=xp.bool)
     return select(xp, on, xp.broadcast_to(xp.reshape(row, (*row.shape[:-1], 1, row.shape[-1])), shape))
 

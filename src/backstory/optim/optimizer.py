@@ -15,6 +15,7 @@ import numpy as np
 from backstory.arrays import eager
 from backstory.errors import ArgumentError, GraphError
 from backstory.graph import context
+from backstory.history import count_change, user_line
 from backstory.nn.module import clear_grad
 from backstory.tensor import Tensor
 
@@ -121,13 +122,13 @@ class Optimizer(ABC):
 
     def _move(self, group: Mapping[str, Any]) -> None:
         """Move the parameters of one group."""
-        states, update, seen = self.state, self.update, self.changes
+        states, update, seen, here = self.state, self.update, self.changes, user_line()
         for p in group["params"]:
             if p.grad is None:
                 continue
             change, states[p] = update(eager, p.array, p.grad.array, states[p], group)
             p.array += change
-            p._counter[0] += 1
+            count_change(p._counter, here)
             if seen is not None:
                 seen[p] = change
 
