@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,14 @@ from backstory.ops import TABLE
 from backstory.promotion import checked_dtype, get_default_dtype
 
 __all__ = ["Tensor", "apply", "as_tensor", "tensor", "wrap"]
+
+
+@cache
+def _picture() -> Any:
+    # Upwards: x.graph() is the method form of plots.graph(x).
+    from backstory.plots.graph import graph
+
+    return graph
 
 
 @cache
@@ -283,6 +291,10 @@ class Tensor(Methods, Operators, InPlace, Core, results=True):
                 why="no gradient ever comes to it",
                 instead="requires_grad=True on it, or on what it is computed from",
             )
+
+    def graph(self, names: Mapping[str, Any] | None = None) -> Any:
+        """The graph that computed this tensor, as a picture; see :func:`backstory.plots.graph`."""
+        return _picture()(self, names, _depth=1)
 
     def __reduce__(self) -> Any:
         if self.grad_fn is not None:

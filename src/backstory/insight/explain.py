@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from backstory.insight.explanation import Derivation, Names, derivation
 from backstory.insight.explanation.markup import html, markdown
@@ -72,9 +71,5 @@ def explain(loss: Tensor, names: Mapping[str, Tensor | Module] | None = None) ->
       ∂L/∂x  = 2·v₃·w  = 12
       ∂L/∂b  = 2·v₃    = 4
     """
-    frame = sys._getframe(1)
-    scopes: list[Mapping[str, Any]] = [names or {}, frame.f_locals]
-    if frame.f_globals is not frame.f_locals:
-        scopes.append(frame.f_globals)
-    found = derivation(loss, Names(scopes))
+    found = derivation(loss, Names.around(sys._getframe(1), names))
     return Explanation(found, rows(found))

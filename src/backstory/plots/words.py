@@ -29,4 +29,11 @@ WORDS = {
     "edges": "• exactly 0   × not finite",
     "no steps": "no updates recorded",
     "itself": "(model)",
+    "graph picture": "The graph of a computation, with values and gradients",
+    "graph key": (
+        "black: value  ·  blue: gradient, and upstream × local along the edges  ·  dashed: nothing flows back"
+    ),
+    "gate open": "gate open",
+    "gate closed": "gate closed",
+    "gates open": "open for {open} of {count}",
 }

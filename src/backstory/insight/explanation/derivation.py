@@ -176,8 +176,7 @@ class _Builder:
         inputs = tuple(self._input(node, place) for place in range(len(node.edges)))
         value = self._value(node, inputs)
         aliases = self.names.aliases(node)
-        # Of several variables that hold the loss the last one is its name: J = a.
-        name = aliases[-1] if aliases and node is self.loss.grad_fn else self.names.of(node)
+        name = self.names.of_loss(node) if node is self.loss.grad_fn else self.names.of(node)
         quiet = None if name else self._quiet(node, inputs)
         symbol = as_latex(name) if name else quiet or self._invented(node, inputs)
         result = Quantity(symbol, "result", node.shape, value, np.asarray(self.gradients[node]), bool(name))

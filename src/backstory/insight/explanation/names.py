@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,13 @@ def as_latex(name: str) -> str:
 class Names:
     """Finds names by identity: of leaves, of results (by their node) and of constants (by their array)."""
 
-    def __init__(self, scopes: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, scopes: Iterable[Mapping[str, Any]], given: Mapping[str, Any] | None = None) -> None:
         self._found: dict[int, str] = {}
         self._aliases: dict[int, list[str]] = {}
+        self._given = set(given or {})
         self._held: list[Any] = []  # what is known by its id must stay alive
         modules: list[tuple[str, Module]] = []
-        for scope in scopes:
+        for scope in (given or {}, *scopes):
             for name, value in list(scope.items()):
                 if name.startswith("_"):
                     continue
@@ -62,6 +64,14 @@ class Names:
             several = any(other is not module for _, other in _outermost(modules))
             for path, parameter in module.named_parameters():
                 self._add(f"{name}.{path}" if several and name != "self" else path, parameter)
+
+    @classmethod
+    def around(cls, frame: FrameType, names: Mapping[str, Any] | None = None) -> Names:
+        """The names given, else those of the variables that the frame sees."""
+        scopes = [frame.f_locals]
+        if frame.f_globals is not frame.f_locals:
+            scopes.append(frame.f_globals)
+        return cls(scopes, names or {})
 
     def _add(self, name: str, value: Any) -> None:
         keys = [value]
@@ -86,6 +96,11 @@ class Names:
                 break
             thing, name = base, self._found.get(id(base))
         return name
+
+    def of_loss(self, node: Node) -> str | None:
+        """The name given, else the last variable that holds it: ``J = a`` makes the loss J."""
+        aliases = self._aliases.get(id(node), [])
+        return next((alias for alias in aliases if alias in self._given), aliases[-1] if aliases else None)
 
     def aliases(self, node: Node) -> list[str]:
         """All variables that hold the node's result."""
