@@ -29,7 +29,14 @@ TORCH: dict[str, Callable[..., Any]] = {
     "diag_embed": lambda x, offset, shape: torch.diag_embed(x, offset),
     "tril": lambda x, k=0: torch.tril(x, k),
     "triu": lambda x, k=0: torch.triu(x, k),
-    "max": lambda x, axis=None, keepdims=False, first=False: _torch_max(x, axis, keepdims, first),
+    "max": lambda x, axis=None, keepdims=False, first=False: _torch_extreme("max", x, axis, keepdims, first),
+    "min": lambda x, axis=None, keepdims=False, first=False: _torch_extreme("min", x, axis, keepdims, first),
+    "any": lambda x, axis=None, keepdims=False: torch.any(x, axis, keepdims),
+    "all": lambda x, axis=None, keepdims=False: torch.all(x, axis, keepdims),
+    "vector_norm": lambda x, order=2.0, axis=None, keepdims=False: torch.linalg.vector_norm(
+        x, order, axis, keepdims
+    ),
+    "floor_divide": lambda x, y: torch.div(x, y, rounding_mode="floor"),
     "where": torch.where,
     "getitem": lambda x, index: operator.getitem(x, index),
     "relu": lambda x, at_zero=0.0: torch.relu(x),
@@ -101,10 +108,10 @@ def _named(path: str) -> Callable[..., Any]:
     return found
 
 
-def _torch_max(x: Any, axis: Any, keepdims: bool, first: bool) -> Any:
+def _torch_extreme(name: str, x: Any, axis: Any, keepdims: bool, first: bool) -> Any:
     if first:
-        return torch.max(x, axis, keepdims).values
-    return torch.max(x) if axis is None else torch.amax(x, axis, keepdims)
+        return getattr(torch, name)(x, axis, keepdims).values
+    return getattr(torch, name)(x) if axis is None else getattr(torch, f"a{name}")(x, axis, keepdims)
 
 
 def _torch_scatter(x: Any, index: Any, shape: tuple[int, ...]) -> Any:

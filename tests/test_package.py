@@ -60,7 +60,7 @@ def test_every_function_of_every_subject_is_public():
 def test_methods_are_functions_with_their_signatures_and_docstrings():
     x = backstory.tensor([1.0, 4.0])
     assert backstory.Tensor.sum is backstory.sum
-    assert list(inspect.signature(x.sum).parameters) == ["dim", "keepdim"]
+    assert list(inspect.signature(x.sum).parameters) == ["dim", "keepdim", "dtype"]
     assert backstory.Tensor.sqrt_.__doc__ == f"In place: {backstory.sqrt.__doc__}"
     assert x.sqrt_() is x
     assert x.tolist() == [1.0, 2.0]

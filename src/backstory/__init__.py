@@ -17,19 +17,172 @@ import numpy as _np
 from backstory.arrays import Generator, manual_seed
 from backstory.autograd.modes import (
     enable_grad,
+    inference_mode,
     is_grad_enabled,
     no_grad,
     relu_derivative_at_zero,
     set_grad_enabled,
 )
-from backstory.functions import activation, comparison, creation, elementwise, linalg, reduction, shape
-from backstory.functions.activation import leaky_relu, log_softmax, relu, sigmoid, tanh
-from backstory.functions.comparison import where
-from backstory.functions.creation import arange, full, ones, rand, randn, randperm, zeros, zeros_like
-from backstory.functions.elementwise import exp, log, maximum, sqrt
+from backstory.functions import (
+    activation,
+    arithmetic,
+    comparison,
+    creation,
+    cumulative,
+    extrema,
+    linalg,
+    order,
+    reduction,
+    shape,
+    transcendental,
+)
+from backstory.functions.activation import (
+    leaky_relu,
+    log_softmax,
+    logsigmoid,
+    relu,
+    sigmoid,
+    softmax,
+    softplus,
+)
+from backstory.functions.arithmetic import (
+    abs,
+    absolute,
+    add,
+    addcdiv,
+    addcmul,
+    ceil,
+    div,
+    divide,
+    floor,
+    floor_divide,
+    fmod,
+    frac,
+    hypot,
+    lerp,
+    mul,
+    multiply,
+    neg,
+    negative,
+    positive,
+    pow,
+    reciprocal,
+    remainder,
+    round,
+    rsqrt,
+    sgn,
+    sign,
+    square,
+    sub,
+    subtract,
+    true_divide,
+    trunc,
+)
+from backstory.functions.comparison import (
+    allclose,
+    clamp,
+    clamp_max,
+    clamp_min,
+    clip,
+    eq,
+    equal,
+    fmax,
+    fmin,
+    ge,
+    greater,
+    greater_equal,
+    gt,
+    isclose,
+    isfinite,
+    isinf,
+    isnan,
+    isneginf,
+    isposinf,
+    le,
+    less,
+    less_equal,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    lt,
+    masked_fill,
+    maximum,
+    minimum,
+    nan_to_num,
+    ne,
+    not_equal,
+    where,
+)
+from backstory.functions.creation import (
+    arange,
+    empty,
+    empty_like,
+    eye,
+    full,
+    full_like,
+    linspace,
+    logspace,
+    ones,
+    ones_like,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+    zeros,
+    zeros_like,
+)
+from backstory.functions.cumulative import cumprod, cumsum
+from backstory.functions.extrema import amax, amin, aminmax, argmax, argmin, max, min
 from backstory.functions.linalg import matmul
-from backstory.functions.reduction import argmax, logsumexp, max, mean, sum
+from backstory.functions.order import argsort, kthvalue, median, msort, sort, topk, unique
+from backstory.functions.reduction import (
+    all,
+    any,
+    count_nonzero,
+    dist,
+    logsumexp,
+    mean,
+    nanmean,
+    nansum,
+    norm,
+    prod,
+    std,
+    std_mean,
+    sum,
+    var,
+    var_mean,
+    vector_norm,
+)
 from backstory.functions.shape import broadcast_to, flatten, permute, reshape, transpose
+from backstory.functions.transcendental import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    cos,
+    cosh,
+    erf,
+    erfc,
+    exp,
+    exp2,
+    expm1,
+    log,
+    log1p,
+    log2,
+    log10,
+    logaddexp,
+    sin,
+    sinh,
+    sqrt,
+    tan,
+    tanh,
+)
 from backstory.promotion import get_default_dtype, set_default_dtype
 from backstory.tensor import Tensor, as_tensor, tensor
 
@@ -40,7 +193,6 @@ int64, bool = _np.dtype("int64"), _np.dtype("bool")
 
 # Loaded when first named, so that `import backstory` costs little more than `import numpy`.
 _LAZY = {
-    "array_api": "backstory.array_api",
     "autograd": "backstory.autograd",
     "insight": "backstory.insight",
     "layers": "backstory.layers",
@@ -51,7 +203,6 @@ _LAZY = {
     "scalar": "backstory.scalar",
 }
 _LAZY_NAMES = {
-    "check": "backstory.autograd.check",
     "Change": "backstory.insight",
     "experiment": "backstory.insight",
     "explain": "backstory.insight",
@@ -77,6 +228,7 @@ __all__ = [
     "float32",
     "float64",
     "get_default_dtype",
+    "inference_mode",
     "int64",
     "is_grad_enabled",
     "manual_seed",
@@ -87,9 +239,13 @@ __all__ = [
     "tensor",
 ]
 __all__ += activation.__all__
+__all__ += arithmetic.__all__
 __all__ += comparison.__all__
 __all__ += creation.__all__
-__all__ += elementwise.__all__
+__all__ += cumulative.__all__
+__all__ += extrema.__all__
 __all__ += linalg.__all__
+__all__ += order.__all__
 __all__ += reduction.__all__
 __all__ += shape.__all__
+__all__ += transcendental.__all__

@@ -16,34 +16,70 @@ from backstory.promotion import get_default_dtype
 from backstory.tensor import Tensor, apply, as_tensor
 
 __all__ = [
+    "abs",
+    "acos",
+    "acosh",
+    "all",
+    "any",
     "arange",
     "argmax",
+    "argmin",
     "argsort",
     "asarray",
+    "asin",
+    "asinh",
     "astype",
+    "atan",
+    "atan2",
+    "atanh",
     "broadcast_to",
+    "ceil",
     "concat",
+    "cos",
+    "cosh",
+    "cumulative_prod",
+    "cumulative_sum",
     "exp",
+    "expm1",
     "eye",
     "flip",
+    "floor",
     "full_like",
+    "hypot",
+    "isfinite",
+    "isinf",
+    "isnan",
     "linalg",
     "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
     "logical_not",
     "matmul",
     "matrix_transpose",
     "max",
     "maximum",
+    "min",
+    "minimum",
     "ones_like",
     "permute_dims",
+    "prod",
+    "remainder",
     "reshape",
     "roll",
+    "round",
+    "sign",
+    "sin",
+    "sinh",
     "sqrt",
     "sum",
     "take",
+    "tan",
     "tanh",
     "tril",
     "triu",
+    "trunc",
     "where",
     "zeros",
     "zeros_like",
@@ -52,31 +88,73 @@ __all__ = [
 bool = np.dtype("bool")
 
 
-def _value(x: Any) -> Any:
-    """A tensor, or the Python scalar itself, which stays weak."""
-    return x if isinstance(x, (Tensor, float, int)) else as_tensor(x)
-
-
-def _unary(name: str) -> Any:
-    def function(x: Any) -> Tensor:
-        return apply(TABLE[name], as_tensor(x))
+def _elementwise(name: str) -> Any:
+    def function(*values: Any) -> Tensor:
+        return apply(TABLE[name], *values)
 
     function.__name__ = name
-    function.__doc__ = f"The operation ``{name}`` of the table."
+    function.__doc__ = f"The operation ``{name}`` of the table, entry by entry."
     return function
 
 
-exp, log, sqrt, tanh, logical_not = (_unary(n) for n in ("exp", "log", "sqrt", "tanh", "logical_not"))
+def _reduction(name: str) -> Any:
+    def function(x: Any, axis: Any = None, keepdims: Any = False) -> Tensor:
+        return apply(TABLE[name], x, axis=axis, keepdims=keepdims)
+
+    function.__name__ = name
+    function.__doc__ = f"The operation ``{name}`` of the table over ``axis``."
+    return function
 
 
-def maximum(x: Any, y: Any) -> Tensor:
-    """The larger of two, entry by entry."""
-    return apply(TABLE["maximum"], _value(x), _value(y))
+abs = _elementwise("abs")
+acos = _elementwise("acos")
+acosh = _elementwise("acosh")
+asin = _elementwise("asin")
+asinh = _elementwise("asinh")
+atan = _elementwise("atan")
+atan2 = _elementwise("atan2")
+atanh = _elementwise("atanh")
+ceil = _elementwise("ceil")
+cos = _elementwise("cos")
+cosh = _elementwise("cosh")
+exp = _elementwise("exp")
+expm1 = _elementwise("expm1")
+floor = _elementwise("floor")
+hypot = _elementwise("hypot")
+isfinite = _elementwise("isfinite")
+isinf = _elementwise("isinf")
+isnan = _elementwise("isnan")
+log = _elementwise("log")
+log10 = _elementwise("log10")
+log1p = _elementwise("log1p")
+log2 = _elementwise("log2")
+logaddexp = _elementwise("logaddexp")
+logical_not = _elementwise("logical_not")
+maximum = _elementwise("maximum")
+minimum = _elementwise("minimum")
+remainder = _elementwise("remainder")
+round = _elementwise("round")
+sign = _elementwise("sign")
+sin = _elementwise("sin")
+sinh = _elementwise("sinh")
+sqrt = _elementwise("sqrt")
+tan = _elementwise("tan")
+tanh = _elementwise("tanh")
+trunc = _elementwise("trunc")
+
+all = _reduction("all")
+any = _reduction("any")
+argmax = _reduction("argmax")
+argmin = _reduction("argmin")
+max = _reduction("max")
+min = _reduction("min")
+prod = _reduction("prod")
+sum = _reduction("sum")
 
 
 def where(condition: Any, x: Any, y: Any) -> Tensor:
     """``x`` where the condition holds, else ``y``."""
-    return apply(TABLE["where"], as_tensor(condition), _value(x), _value(y))
+    return apply(TABLE["where"], as_tensor(condition), x, y)
 
 
 def matmul(x: Any, y: Any) -> Tensor:
@@ -84,19 +162,14 @@ def matmul(x: Any, y: Any) -> Tensor:
     return as_tensor(x).matmul(y)
 
 
-def sum(x: Any, axis: Any = None, keepdims: Any = False) -> Tensor:
-    """Σ x over ``axis``."""
-    return apply(TABLE["sum"], as_tensor(x), axis=axis, keepdims=keepdims)
+def cumulative_sum(x: Any, axis: int) -> Tensor:
+    """The sums up to each entry along ``axis``."""
+    return apply(TABLE["cumsum"], x, axis=axis)
 
 
-def max(x: Any, axis: Any = None, keepdims: Any = False) -> Tensor:
-    """The largest entry over ``axis``."""
-    return apply(TABLE["max"], as_tensor(x), axis=axis, keepdims=keepdims)
-
-
-def argmax(x: Any, axis: Any = None, keepdims: Any = False) -> Tensor:
-    """Where the largest entry stands."""
-    return apply(TABLE["argmax"], as_tensor(x), axis=axis, keepdims=keepdims)
+def cumulative_prod(x: Any, axis: int) -> Tensor:
+    """The products up to each entry along ``axis``."""
+    return apply(TABLE["cumprod"], x, axis=axis)
 
 
 def reshape(x: Any, shape: tuple[int, ...]) -> Tensor:
@@ -214,4 +287,10 @@ def _add_slices(values: Any, index: Any, length: int, axis: int) -> Tensor:
     return apply(TABLE["index_add"], as_tensor(values), as_tensor(index), axis=axis, length=length)
 
 
-backstory_extras = SimpleNamespace(scatter=_scatter, add_slices=_add_slices)
+backstory_extras = SimpleNamespace(
+    scatter=_scatter,
+    add_slices=_add_slices,
+    erf=_elementwise("erf"),
+    erfc=_elementwise("erfc"),
+    fmod=_elementwise("fmod"),
+)

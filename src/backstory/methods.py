@@ -34,19 +34,194 @@ class Methods:
         @property
         def ndim(self) -> int: ...
 
-    from backstory.functions.activation import log_softmax, relu, sigmoid, tanh
-    from backstory.functions.elementwise import exp, log, sqrt
+    from backstory.functions.activation import log_softmax, relu, sigmoid, softmax
+    from backstory.functions.arithmetic import (
+        abs,
+        absolute,
+        add,
+        addcdiv,
+        addcmul,
+        ceil,
+        div,
+        divide,
+        floor,
+        floor_divide,
+        fmod,
+        frac,
+        hypot,
+        lerp,
+        mul,
+        multiply,
+        neg,
+        negative,
+        positive,
+        pow,
+        reciprocal,
+        remainder,
+        round,
+        rsqrt,
+        sgn,
+        sign,
+        square,
+        sub,
+        subtract,
+        true_divide,
+        trunc,
+    )
+    from backstory.functions.comparison import (
+        allclose,
+        clamp,
+        clamp_max,
+        clamp_min,
+        clip,
+        eq,
+        equal,
+        fmax,
+        fmin,
+        ge,
+        greater,
+        greater_equal,
+        gt,
+        isclose,
+        isfinite,
+        isinf,
+        isnan,
+        isneginf,
+        isposinf,
+        le,
+        less,
+        less_equal,
+        logical_and,
+        logical_not,
+        logical_or,
+        logical_xor,
+        lt,
+        masked_fill,
+        maximum,
+        minimum,
+        nan_to_num,
+        ne,
+        not_equal,
+    )
+    from backstory.functions.cumulative import cumprod, cumsum
+    from backstory.functions.extrema import amax, amin, aminmax, argmax, argmin, max, min
     from backstory.functions.linalg import matmul
-    from backstory.functions.reduction import argmax, logsumexp, max, mean, sum
+    from backstory.functions.order import argsort, kthvalue, median, msort, sort, topk, unique
+    from backstory.functions.reduction import (
+        all,
+        any,
+        count_nonzero,
+        dist,
+        logsumexp,
+        mean,
+        nanmean,
+        nansum,
+        norm,
+        prod,
+        std,
+        std_mean,
+        sum,
+        var,
+        var_mean,
+    )
     from backstory.functions.shape import broadcast_to, expand, flatten, permute, reshape, transpose
+    from backstory.functions.transcendental import (
+        acos,
+        acosh,
+        asin,
+        asinh,
+        atan,
+        atan2,
+        atanh,
+        cos,
+        cosh,
+        erf,
+        erfc,
+        exp,
+        exp2,
+        expm1,
+        log,
+        log1p,
+        log2,
+        log10,
+        logaddexp,
+        sin,
+        sinh,
+        sqrt,
+        tan,
+        tanh,
+    )
 
     view = reshape
 
+    abs_ = in_place(abs)
+    absolute_ = in_place(absolute)
+    acos_ = in_place(acos)
+    acosh_ = in_place(acosh)
+    addcdiv_ = in_place(addcdiv)
+    addcmul_ = in_place(addcmul)
+    asin_ = in_place(asin)
+    asinh_ = in_place(asinh)
+    atan_ = in_place(atan)
+    atan2_ = in_place(atan2)
+    atanh_ = in_place(atanh)
+    ceil_ = in_place(ceil)
+    clamp_ = in_place(clamp)
+    clamp_max_ = in_place(clamp_max)
+    clamp_min_ = in_place(clamp_min)
+    clip_ = in_place(clip)
+    cos_ = in_place(cos)
+    cosh_ = in_place(cosh)
+    cumprod_ = in_place(cumprod)
+    cumsum_ = in_place(cumsum)
+    divide_ = in_place(divide)
+    eq_ = in_place(eq)
+    erf_ = in_place(erf)
+    erfc_ = in_place(erfc)
     exp_ = in_place(exp)
+    exp2_ = in_place(exp2)
+    expm1_ = in_place(expm1)
+    floor_ = in_place(floor)
+    floor_divide_ = in_place(floor_divide)
+    fmod_ = in_place(fmod)
+    frac_ = in_place(frac)
+    ge_ = in_place(ge)
+    gt_ = in_place(gt)
+    hypot_ = in_place(hypot)
+    le_ = in_place(le)
+    lerp_ = in_place(lerp)
+    log_ = in_place(log)
+    log10_ = in_place(log10)
+    log1p_ = in_place(log1p)
+    log2_ = in_place(log2)
+    logical_and_ = in_place(logical_and)
+    logical_not_ = in_place(logical_not)
+    logical_or_ = in_place(logical_or)
+    logical_xor_ = in_place(logical_xor)
+    lt_ = in_place(lt)
+    masked_fill_ = in_place(masked_fill)
+    multiply_ = in_place(multiply)
+    nan_to_num_ = in_place(nan_to_num)
+    ne_ = in_place(ne)
+    neg_ = in_place(neg)
+    negative_ = in_place(negative)
+    reciprocal_ = in_place(reciprocal)
     relu_ = in_place(relu)
+    remainder_ = in_place(remainder)
+    round_ = in_place(round)
+    rsqrt_ = in_place(rsqrt)
+    sgn_ = in_place(sgn)
     sigmoid_ = in_place(sigmoid)
+    sign_ = in_place(sign)
+    sin_ = in_place(sin)
+    sinh_ = in_place(sinh)
     sqrt_ = in_place(sqrt)
+    square_ = in_place(square)
+    subtract_ = in_place(subtract)
+    tan_ = in_place(tan)
     tanh_ = in_place(tanh)
+    true_divide_ = in_place(true_divide)
+    trunc_ = in_place(trunc)
 
     @property
     def T(self) -> Tensor:

@@ -43,6 +43,18 @@ class Operators:
     def __rtruediv__(self, other: Any) -> Tensor:
         return binary(TABLE["div"], other, self)
 
+    def __floordiv__(self, other: Any) -> Tensor:
+        return binary(TABLE["floor_divide"], self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return binary(TABLE["floor_divide"], other, self)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return binary(TABLE["remainder"], self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return binary(TABLE["remainder"], other, self)
+
     def __pow__(self, other: Any) -> Tensor:
         return binary(TABLE["pow"], self, other)
 
@@ -51,6 +63,9 @@ class Operators:
 
     def __neg__(self) -> Tensor:
         return apply(TABLE["neg"], self)
+
+    def __abs__(self) -> Tensor:
+        return apply(TABLE["abs"], self)
 
     def __matmul__(self, other: Any) -> Tensor:
         return matmul(self, other)
@@ -86,3 +101,6 @@ class Operators:
 
     def __or__(self, other: Any) -> Tensor:
         return binary(TABLE["logical_or"], self, other)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return binary(TABLE["logical_xor"], self, other)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from backstory.arrays import eager
-from backstory.arrays.extras import add_slices, one_hot, pick, scatter, select
+from backstory.arrays.extras import add_slices, erf, erfc, fmod, one_hot, pick, scatter, select
 from backstory.arrays.random import Generator, default_generator, manual_seed
 
 __all__ = [
@@ -15,6 +15,9 @@ __all__ = [
     "add_slices",
     "default_generator",
     "eager",
+    "erf",
+    "erfc",
+    "fmod",
     "manual_seed",
     "namespace",
     "one_hot",

@@ -11,58 +11,123 @@ from typing import Any
 
 import numpy as np
 from numpy import (
+    abs,
+    acos,
+    acosh,
     arange,
     argmax,
+    argmin,
     asarray,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
     broadcast_to,
+    ceil,
     concatenate,
+    cos,
+    cosh,
     exp,
+    expm1,
     eye,
+    floor,
     full_like,
+    hypot,
+    isfinite,
+    isinf,
+    isnan,
     log,
+    log1p,
+    log2,
+    log10,
+    logaddexp,
     logical_not,
     maximum,
+    minimum,
     ones_like,
+    remainder,
     roll,
+    sign,
+    sin,
+    sinh,
     sqrt,
+    tan,
     tanh,
     tril,
     triu,
+    trunc,
     where,
     zeros,
     zeros_like,
 )
 
 __all__ = [
+    "abs",
+    "acos",
+    "acosh",
+    "all",
+    "any",
     "arange",
     "argmax",
+    "argmin",
     "argsort",
     "asarray",
+    "asin",
+    "asinh",
     "astype",
+    "atan",
+    "atan2",
+    "atanh",
     "bool",
     "broadcast_to",
+    "ceil",
     "concat",
+    "cos",
+    "cosh",
+    "cumulative_prod",
+    "cumulative_sum",
     "exp",
+    "expm1",
     "eye",
     "flip",
+    "floor",
     "full_like",
+    "hypot",
+    "isfinite",
+    "isinf",
+    "isnan",
     "linalg",
     "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
     "logical_not",
     "matmul",
     "matrix_transpose",
     "max",
     "maximum",
+    "min",
+    "minimum",
     "ones_like",
     "permute_dims",
+    "prod",
+    "remainder",
     "reshape",
     "roll",
+    "round",
+    "sign",
+    "sin",
+    "sinh",
     "sqrt",
     "sum",
     "take",
+    "tan",
     "tanh",
     "tril",
     "triu",
+    "trunc",
     "where",
     "zeros",
     "zeros_like",
@@ -72,7 +137,11 @@ concat = concatenate
 bool = np.dtype("bool")  # a dtype is compared with another faster than with a scalar type
 
 _add: Any = np.add.reduce
+_multiply: Any = np.multiply.reduce
 _maximum: Any = np.maximum.reduce
+_minimum: Any = np.minimum.reduce
+_or: Any = np.logical_or.reduce
+_and: Any = np.logical_and.reduce
 _matmul = np.matmul
 _FLOATS = (np.dtype("float32"), np.dtype("float64"))
 
@@ -101,6 +170,41 @@ def matmul(x: Any, y: Any) -> Any:
 def max(x: Any, axis: Any = None, keepdims: Any = False) -> Any:
     """The largest entry over ``axis``."""
     return _maximum(x, axis, None, None, keepdims)
+
+
+def min(x: Any, axis: Any = None, keepdims: Any = False) -> Any:
+    """The smallest entry over ``axis``."""
+    return _minimum(x, axis, None, None, keepdims)
+
+
+def prod(x: Any, axis: Any = None, keepdims: Any = False) -> Any:
+    """Π x over ``axis``."""
+    return _multiply(x, axis, None, None, keepdims)
+
+
+def any(x: Any, axis: Any = None, keepdims: Any = False) -> Any:
+    """Whether an entry over ``axis`` is not 0."""
+    return _or(x, axis, None, None, keepdims)
+
+
+def all(x: Any, axis: Any = None, keepdims: Any = False) -> Any:
+    """Whether every entry over ``axis`` is not 0."""
+    return _and(x, axis, None, None, keepdims)
+
+
+def cumulative_sum(x: Any, axis: Any) -> Any:
+    """The sums up to each entry along ``axis``."""
+    return x.cumsum(axis)
+
+
+def cumulative_prod(x: Any, axis: Any) -> Any:
+    """The products up to each entry along ``axis``."""
+    return x.cumprod(axis)
+
+
+def round(x: Any) -> Any:
+    """To the nearest integer, of two equally near to the even one."""
+    return np.rint(x) if x.dtype.kind == "f" else x.copy()
 
 
 def astype(x: Any, dtype: Any) -> Any:

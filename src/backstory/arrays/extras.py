@@ -7,13 +7,14 @@ every other is served by the functions here.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
 
 from backstory.arrays import eager
 
-__all__ = ["add_slices", "one_hot", "pick", "scatter", "select"]
+__all__ = ["add_slices", "erf", "erfc", "fmod", "one_hot", "pick", "scatter", "select"]
 
 
 def scatter(xp: Any, values: Any, index: Any, shape: tuple[int, ...]) -> Any:
@@ -95,6 +96,51 @@ def one_hot(xp: Any, labels: Any, like: Any) -> Any:
         hot[np.arange(len(labels)), labels] = 1
         return hot
     return xp.astype(_at_label(xp, labels, like), like.dtype)
+
+
+def fmod(xp: Any, x: Any, y: Any) -> Any:
+    """The remainder of x / y with the sign of x.
+
+    >>> import numpy as np
+    >>> fmod(eager, np.array([-5.0, 5.0]), 3.0)
+    array([-2.,  2.])
+    """
+    own = getattr(xp, "backstory_extras", None)
+    if own is not None:
+        return own.fmod(x, y)
+    if xp is eager:
+        return np.fmod(x, y)
+    return xp.asarray(np.fmod(_as_numpy(x), _as_numpy(y)))
+
+
+def erf(xp: Any, x: Any) -> Any:
+    """2/√π ∫₀ˣ exp(−t²) dt, entry by entry.
+
+    >>> import numpy as np
+    >>> erf(eager, np.array([0.0, np.inf]))
+    array([0., 1.])
+    """
+    return _each(xp, "erf", math.erf, x)
+
+
+def erfc(xp: Any, x: Any) -> Any:
+    """1 − erf(x), without loss of digits for large x.
+
+    >>> import numpy as np
+    >>> erfc(eager, np.array([0.0, 10.0]))
+    array([1.00000000e+00, 2.08848758e-45])
+    """
+    return _each(xp, "erfc", math.erfc, x)
+
+
+def _each(xp: Any, name: str, function: Any, x: Any) -> Any:
+    """A function of Python's ``math`` on every entry."""
+    own = getattr(xp, "backstory_extras", None)
+    if own is not None:
+        return getattr(own, name)(x)
+    plain = _as_numpy(x)
+    values = np.fromiter(map(function, plain.reshape(-1).tolist()), plain.dtype, plain.size)
+    return xp.asarray(values.reshape(plain.shape))
 
 
 def _at_label(xp: Any, labels: Any, x: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backstory.core import apply
+from backstory.core import apply, as_tensor
 from backstory.errors import ArgumentError
 from backstory.graph import context
 from backstory.ops import TABLE
@@ -12,12 +12,7 @@ from backstory.ops import TABLE
 if TYPE_CHECKING:
     from backstory.tensor import Tensor
 
-__all__ = ["leaky_relu", "log_softmax", "relu", "sigmoid", "tanh"]
-
-
-def tanh(x: Any) -> Tensor:
-    """tanh x, entry by entry; its local derivative is 1 − tanh² x."""
-    return apply(TABLE["tanh"], x)
+__all__ = ["leaky_relu", "log_softmax", "logsigmoid", "relu", "sigmoid", "softmax", "softplus"]
 
 
 def sigmoid(x: Any) -> Tensor:
@@ -61,6 +56,35 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     return apply(TABLE["leaky_relu"], x, negative_slope=float(negative_slope))
 
 
-def log_softmax(x: Any, dim: int) -> Tensor:
-    """x − ln Σ eˣ over ``dim``."""
-    return apply(TABLE["log_softmax"], x, axis=dim)
+def softplus(x: Any, beta: float = 1, threshold: float = 20) -> Tensor:
+    """ln(1 + e^(βx)) / β, a relu without the corner; its local derivative is σ(βx).
+
+    Where βx > ``threshold`` it is x itself.
+
+    >>> softplus([-1.0, 0.0, 30.0])
+    tensor([ 0.3133,  0.6931, 30.    ])
+    """
+    return apply(TABLE["softplus"], x, beta=float(beta), threshold=float(threshold))
+
+
+def logsigmoid(x: Any) -> Tensor:
+    """ln σ(x), without overflow; its local derivative is σ(−x).
+
+    >>> logsigmoid([0.0, -10.0])
+    tensor([ -0.6931, -10.    ])
+    """
+    return apply(TABLE["logsigmoid"], x)
+
+
+def softmax(x: Any, dim: int, *, dtype: Any = None) -> Tensor:
+    """eˣ / Σ eˣ over ``dim``: positive numbers that sum to 1.
+
+    >>> softmax([0.0, 0.0], 0)
+    tensor([0.5, 0.5])
+    """
+    return apply(TABLE["softmax"], x if dtype is None else as_tensor(x).to(dtype), axis=dim)
+
+
+def log_softmax(x: Any, dim: int, *, dtype: Any = None) -> Tensor:
+    """x − ln Σ eˣ over ``dim``, without overflow."""
+    return apply(TABLE["log_softmax"], x if dtype is None else as_tensor(x).to(dtype), axis=dim)

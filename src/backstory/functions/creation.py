@@ -1,4 +1,7 @@
-"""Functions that make tensors."""
+"""Functions that make tensors: constants, ranges, random numbers.
+
+Floats that name no dtype have the default one (:func:`backstory.set_default_dtype`).
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,33 @@ import numpy as np
 
 from backstory.arrays import Generator, default_generator
 from backstory.core import as_tensor
-from backstory.indexing import lengths
+from backstory.errors import ArgumentError, ShapeError
+from backstory.indexing import lengths, raw
 from backstory.promotion import checked_dtype, get_default_dtype
 
 if TYPE_CHECKING:
     from backstory.tensor import Tensor
 
-__all__ = ["arange", "full", "ones", "rand", "randn", "randperm", "zeros", "zeros_like"]
+__all__ = [
+    "arange",
+    "empty",
+    "empty_like",
+    "eye",
+    "full",
+    "full_like",
+    "linspace",
+    "logspace",
+    "ones",
+    "ones_like",
+    "rand",
+    "rand_like",
+    "randint",
+    "randn",
+    "randn_like",
+    "randperm",
+    "zeros",
+    "zeros_like",
+]
 
 
 def _made(array: np.ndarray, dtype: Any, requires_grad: bool) -> Tensor:
@@ -34,32 +57,170 @@ def ones(*shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     return _made(np.ones(lengths(shape)), dtype, requires_grad)
 
 
-def full(shape: Any, value: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A tensor that holds ``value`` everywhere, of the dtype that ``value`` has unless named."""
-    kind = np.result_type(type(value)) if dtype is None and isinstance(value, int) else dtype
+def empty(*shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor to be filled. It holds zeros: what was in the memory before is nobody's business."""
+    return zeros(*shape, dtype=dtype, requires_grad=requires_grad)
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor that holds ``fill_value`` everywhere, of the dtype that the value has unless named.
+
+    >>> full((2, 2), 7)
+    tensor([[7, 7],
+            [7, 7]])
+    """
+    value = np.asarray(raw(fill_value))
+    kind = value.dtype if dtype is None and value.dtype.kind != "f" else dtype
     shape = lengths(shape if isinstance(shape, tuple) else (shape,))
     return _made(np.full(shape, value), kind, requires_grad)
 
 
-def zeros_like(x: Tensor) -> Tensor:
-    """Zeros of the shape and dtype of ``x``."""
-    return as_tensor(np.zeros(x.shape, x.dtype))
+def zeros_like(x: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of the shape of ``x``, and of its dtype unless one is named."""
+    return full_like(x, 0, dtype=dtype, requires_grad=requires_grad)
 
 
-def arange(start: float, stop: float | None = None, step: float = 1) -> Tensor:
-    """start, start + step, … below stop: int64, or the default dtype if one of them is a float."""
-    array = np.arange(start, stop, step) if stop is not None else np.arange(start)
-    return as_tensor(array if array.dtype.kind == "i" else array.astype(get_default_dtype()))
+def ones_like(x: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of the shape of ``x``, and of its dtype unless one is named."""
+    return full_like(x, 1, dtype=dtype, requires_grad=requires_grad)
 
 
-def rand(*shape: Any, generator: Generator | None = None, dtype: Any = None) -> Tensor:
+def empty_like(x: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor to be filled, of the shape and dtype of ``x``; it holds zeros."""
+    return zeros_like(x, dtype=dtype, requires_grad=requires_grad)
+
+
+def full_like(x: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """``fill_value`` everywhere, in the shape of ``x``, and in its dtype unless one is named."""
+    x = as_tensor(x)
+    kind = x.dtype if dtype is None else checked_dtype(dtype)
+    return _made(np.full(x.shape, raw(fill_value), kind), kind, requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """n rows and m columns (n unless given) with 1 on the diagonal and 0 elsewhere.
+
+    >>> eye(2)
+    tensor([[1., 0.],
+            [0., 1.]])
+    """
+    rows, columns = lengths((n, n if m is None else m))
+    return _made(np.eye(rows, columns), dtype, requires_grad)
+
+
+def arange(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """start, start + step, … short of ``end``: int64, or the default dtype if one of them is a float.
+
+    >>> arange(3), arange(1, 2, 0.5)
+    (tensor([0, 1, 2]), tensor([1. , 1.5]))
+    """
+    start, end, step = (0, start, step) if end is None else (start, end, step)
+    start, end, step = (np.asarray(raw(value)).item() for value in (start, end, step))
+    if not step:
+        raise ArgumentError("arange(step=0)", why="it would never end", instead="a step other than 0")
+    if (end - start) * step < 0 or not np.isfinite([start, end, step]).all():
+        raise ArgumentError(
+            f"arange({start}, {end}, {step})",
+            why="steps of that sign do not lead from the start to the end",
+            instead="a negative step to count down, and finite numbers",
+        )
+    kinds = {type(value) for value in (start, end, step)}
+    if dtype is None:
+        dtype = get_default_dtype() if float in kinds else np.dtype("int64")
+    count = int(np.ceil((end - start) / step))
+    array = start + np.arange(count) * step
+    return _made(np.asarray(array), dtype, requires_grad)
+
+
+def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """``steps`` numbers at even distances from ``start`` to ``end``, both included.
+
+    >>> linspace(0, 1, 5)
+    tensor([0.  , 0.25, 0.5 , 0.75, 1.  ])
+    """
+    if steps < 0:
+        raise ShapeError(
+            f"linspace(steps={steps})", why="there is no negative number of numbers", instead="0 or more"
+        )
+    first, last = _number("linspace", start), _number("linspace", end)
+    kind = get_default_dtype() if dtype is None else checked_dtype(dtype)
+    if kind.kind == "f":
+        return _made(np.linspace(first, last, steps), kind, requires_grad)
+    # Whole numbers are reached from the nearer end and cut off towards zero.
+    places = np.arange(steps)
+    step = (last - first) / max(steps - 1, 1)
+    array = np.where(places < steps // 2, first + step * places, last - step * (steps - 1 - places))
+    return _made(np.trunc(array if steps > 1 else np.full(steps, first)), kind, requires_grad)
+
+
+def logspace(
+    start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """``base`` to the powers of :func:`linspace`.
+
+    >>> logspace(0, 2, 3)
+    tensor([  1.,  10., 100.])
+    """
+    powers = linspace(start, end, steps, dtype=np.float64)
+    return _made(np.power(float(base), powers.array), dtype, requires_grad)
+
+
+def _number(name: str, value: Any) -> Any:
+    """A number, or that of a 0-d tensor."""
+    value = np.asarray(raw(value))
+    if value.shape:
+        raise ShapeError(
+            f"{name} received an end of shape {value.shape}",
+            why="a range has one start and one end",
+            instead="numbers or 0-d tensors",
+        )
+    return value.item()
+
+
+def rand(
+    *shape: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Uniform in [0, 1), from ``generator`` or this thread's default stream."""
-    return _made((generator or default_generator()).numpy.random(lengths(shape)), dtype, False)
+    return _made((generator or default_generator()).numpy.random(lengths(shape)), dtype, requires_grad)
 
 
-def randn(*shape: Any, generator: Generator | None = None, dtype: Any = None) -> Tensor:
+def randn(
+    *shape: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Standard normal, from ``generator`` or this thread's default stream."""
-    return _made((generator or default_generator()).numpy.standard_normal(lengths(shape)), dtype, False)
+    drawn = (generator or default_generator()).numpy.standard_normal(lengths(shape))
+    return _made(np.asarray(drawn), dtype, requires_grad)
+
+
+def rand_like(x: Any, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
+    """:func:`rand` of the shape of ``x``, and of its dtype unless one is named."""
+    x = as_tensor(x)
+    return rand(x.shape, generator=generator, dtype=x.dtype if dtype is None else dtype)
+
+
+def randn_like(x: Any, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
+    """:func:`randn` of the shape of ``x``, and of its dtype unless one is named."""
+    x = as_tensor(x)
+    return randn(x.shape, generator=generator, dtype=x.dtype if dtype is None else dtype)
+
+
+def randint(
+    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = np.int64
+) -> Tensor:
+    """Integers from ``low`` (0 if only one bound is given) up to, not including, ``high``.
+
+    Written as ``randint(high, size)`` or ``randint(low, high, size)``.
+    """
+    if size is None:
+        low, high, size = 0, low, high
+    if not low < high:
+        raise ArgumentError(
+            f"randint({low}, {high})", why="there is no integer between them", instead="low < high"
+        )
+    drawn = (generator or default_generator()).numpy.integers(low, high, lengths(tuple(size)))
+    return _made(np.asarray(drawn), dtype, False)
 
 
 def randperm(n: int, generator: Generator | None = None) -> Tensor:

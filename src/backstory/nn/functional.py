@@ -8,7 +8,8 @@ import numpy as np
 
 from backstory.arrays import eager
 from backstory.errors import ArgumentError, DtypeError, LabelError, ShapeError
-from backstory.functions.activation import leaky_relu, log_softmax, relu, sigmoid, tanh
+from backstory.functions.activation import leaky_relu, log_softmax, relu, sigmoid
+from backstory.functions.transcendental import tanh
 from backstory.ops import TABLE
 from backstory.tensor import Tensor, apply, as_tensor
 

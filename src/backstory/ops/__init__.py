@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
-from backstory.ops import elementwise, indexing, linalg, loss, reduction, shape
+from backstory.ops import (
+    activation,
+    arithmetic,
+    comparison,
+    cumulative,
+    extrema,
+    indexing,
+    linalg,
+    loss,
+    norm,
+    reduction,
+    shape,
+    transcendental,
+)
 from backstory.ops.record import Bilinear, Case, Elementwise, General, Linear, Op, unbroadcast
 
 __all__ = ["TABLE", "Bilinear", "Case", "Elementwise", "General", "Linear", "Op", "unbroadcast"]
 
-TABLE: dict[str, Op] = {
-    op.name: op for subject in (elementwise, reduction, linalg, shape, indexing, loss) for op in subject.OPS
-}
+SUBJECTS = (
+    arithmetic,
+    transcendental,
+    activation,
+    comparison,
+    reduction,
+    extrema,
+    cumulative,
+    norm,
+    linalg,
+    shape,
+    indexing,
+    loss,
+)
+TABLE: dict[str, Op] = {op.name: op for subject in SUBJECTS for op in subject.OPS}

@@ -18,6 +18,29 @@ def _log_softmax(xp: Any, x: Any, axis: int = -1) -> Any:
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
+def _softmax(xp: Any, x: Any, axis: int = -1) -> Any:
+    exponentials = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
+    return exponentials / xp.sum(exponentials, axis=axis, keepdims=True)
+
+
+softmax = General(
+    name="softmax",
+    forward=_softmax,
+    vjps=(lambda xp, g, ans, x, axis=-1: ans * (g - xp.sum(g * ans, axis=axis, keepdims=True)),),
+    tangent=lambda xp, tangents, ans, x, axis=-1: (
+        ans * (tangents[0] - xp.sum(ans * tangents[0], axis=axis, keepdims=True))
+    ),
+    formula=r"\frac{e^{x_i}}{\sum_j e^{x_j}}",
+    derivative=(r"s_i (\delta_{ij} - s_j)",),
+    torch="torch.softmax",
+    cases=(Case(((3, 4),), {"axis": -1}), Case(((3, 4),), {"axis": 0}), Case(((2, 3, 4),), {"axis": 1})),
+    arguments=1,
+    keeps=((),),
+    keeps_ans=True,
+    dtypes="float",
+    fits="an axis of the tensor, from -ndim to ndim - 1, that holds at least one entry",
+)
+
 log_softmax = General(
     name="log_softmax",
     forward=_log_softmax,
@@ -143,4 +166,4 @@ mse = General(
     dtypes="promote",
 )
 
-OPS = (log_softmax, cross_entropy, mse)
+OPS = (softmax, log_softmax, cross_entropy, mse)

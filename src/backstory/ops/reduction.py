@@ -1,12 +1,14 @@
-"""Operations that reduce axes: sum, mean, max, logsumexp.
+"""Operations that reduce axes: sums, means, products, variances, norms, extrema, logsumexp.
 
 ``axis`` is an int, a tuple of ints or ``None`` for all; rules reduce with ``keepdims`` and reshape last.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from backstory.arrays.products import product_of_others
 from backstory.ops.record import Case, General, Linear
 
 __all__ = ["OPS", "kept_shape", "normalize_axes"]
@@ -86,50 +88,6 @@ mean = Linear(
 )
 
 
-def _max_share(xp: Any, ans: Any, x: Any, axis: Any, first: bool) -> Any:
-    """How much of the maximum's gradient each entry takes: ties share evenly, or the first takes all."""
-    if first and x.shape:
-        places = xp.reshape(xp.arange(x.shape[axis]), _along(x, axis))
-        chosen = xp.argmax(x, axis=axis, keepdims=True)
-        return xp.astype(places == chosen, x.dtype)
-    top = xp.reshape(ans, kept_shape(x.shape, axis))
-    ties = xp.astype((x == top) | ((x != x) & (top != top)), x.dtype)
-    return ties / xp.sum(ties, axis=axis, keepdims=True)
-
-
-def _along(x: Any, axis: int) -> tuple[int, ...]:
-    return tuple(-1 if i == axis % len(x.shape) else 1 for i in range(len(x.shape)))
-
-
-def _max_vjp(
-    xp: Any, g: Any, ans: Any, x: Any, axis: Any = None, keepdims: bool = False, first: bool = False
-) -> Any:
-    return xp.reshape(g, kept_shape(x.shape, axis)) * _max_share(xp, ans, x, axis, first)
-
-
-def _max_tangent(
-    xp: Any, tangents: Any, ans: Any, x: Any, axis: Any = None, keepdims: bool = False, first: bool = False
-) -> Any:
-    share = _max_share(xp, ans, x, axis, first)
-    return xp.sum(tangents[0] * share, axis=axis, keepdims=keepdims)
-
-
-max_ = General(
-    name="max",
-    forward=lambda xp, x, axis=None, keepdims=False, first=False: xp.max(x, axis=axis, keepdims=keepdims),
-    vjps=(_max_vjp,),
-    tangent=_max_tangent,
-    formula=r"\max_i x_i",
-    derivative=(r"\frac{\mathbf{1}[x_i = \max x]}{\#\{j : x_j = \max x\}}",),
-    torch="torch.amax",
-    cases=(*REDUCTIONS, Case(((3, 4),), {"axis": 1, "first": True})),
-    arguments=1,
-    keeps=((0,),),
-    keeps_ans=True,
-    fits="an axis of the tensor, from -ndim to ndim - 1, that holds at least one entry",
-)
-
-
 def _logsumexp(xp: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     top = xp.max(x, axis=axis, keepdims=True)
     # An infinite maximum would give inf − inf; without it the sum itself is the right infinity.
@@ -169,19 +127,149 @@ logsumexp = General(
     fits="an axis of the tensor: from -ndim to ndim - 1, each once",
 )
 
-argmax = General(
-    name="argmax",
-    forward=lambda xp, x, axis=None, keepdims=False: xp.argmax(x, axis=axis, keepdims=keepdims),
-    vjps=(None,),
-    tangent=lambda xp, tangents, ans, x, axis=None, keepdims=False: xp.zeros_like(ans),
-    formula=r"\arg\max_i x_i",
-    derivative=("0",),
-    torch="torch.argmax",
-    cases=(Case(((3, 4),)), Case(((3, 4),), {"axis": 0}), Case(((3, 4),), {"axis": 1, "keepdims": True})),
+
+def _over_last(xp: Any, x: Any, axis: int | None) -> Any:
+    """``x`` with the reduced axis last: all in one, if no axis is named."""
+    if axis is None or not x.shape:
+        return xp.reshape(x, (-1,))
+    axis %= len(x.shape)
+    return xp.permute_dims(x, (*(a for a in range(len(x.shape)) if a != axis), axis))
+
+
+def _prod_partial(xp: Any, x: Any, axis: int | None) -> Any:
+    """The product of the others, exact also where some are zero."""
+    others = product_of_others(xp, _over_last(xp, x, axis))
+    if axis is None or not x.shape:
+        return xp.reshape(others, x.shape)
+    axis, rank = axis % len(x.shape), len(x.shape)
+    return xp.permute_dims(others, (*range(axis), rank - 1, *range(axis, rank - 1)))
+
+
+prod = General(
+    name="prod",
+    forward=lambda xp, x, axis=None, keepdims=False: xp.prod(x, axis=axis, keepdims=keepdims),
+    vjps=(
+        lambda xp, g, ans, x, axis=None, keepdims=False: (
+            xp.reshape(g, kept_shape(x.shape, axis)) * _prod_partial(xp, x, axis)
+        ),
+    ),
+    tangent=lambda xp, tangents, ans, x, axis=None, keepdims=False: xp.sum(
+        tangents[0] * _prod_partial(xp, x, axis), axis=axis, keepdims=keepdims
+    ),
+    formula=r"\prod_i x_i",
+    derivative=(r"\prod_{j \ne i} x_j",),
+    torch="torch.prod",
+    cases=tuple(case for case in REDUCTIONS if not isinstance(case.params.get("axis"), tuple)),
     arguments=1,
-    keeps=((),),
-    differentiable=False,
-    fits="an axis of the tensor: from -ndim to ndim - 1, each once",
+    keeps=((0,),),
+    dtypes="sum",
+    fits="an axis of the tensor, from -ndim to ndim - 1",
 )
 
-OPS = (sum_, mean, max_, logsumexp, argmax)
+
+def _deviations(xp: Any, x: Any, axis: Any) -> Any:
+    """x minus its mean."""
+    return x - xp.sum(x, axis=axis, keepdims=True) / _count(x.shape, axis)
+
+
+def _var(xp: Any, x: Any, axis: Any = None, correction: float = 1, keepdims: bool = False) -> Any:
+    deviations = _deviations(xp, x, axis)
+    return _over(
+        xp.sum(deviations * deviations, axis=axis, keepdims=keepdims), _count(x.shape, axis) - correction
+    )
+
+
+def _over(total: Any, count: float) -> Any:
+    """total / count, where less than nothing counts as nothing: of too few entries it is NaN or inf."""
+    return total / count if count > 0 else total * math.inf
+
+
+def _var_slope(xp: Any, x: Any, axis: Any, correction: float) -> Any:
+    return _deviations(xp, x, axis) * _over(2.0, _count(x.shape, axis) - correction)
+
+
+def _std_slope(xp: Any, ans: Any, x: Any, axis: Any, correction: float) -> Any:
+    """And 0 where nothing deviates."""
+    ans = xp.reshape(ans, kept_shape(x.shape, axis))
+    flat = ans == 0
+    half = 0.5 / xp.where(flat, xp.ones_like(ans), ans)
+    return _var_slope(xp, x, axis, correction) * xp.where(flat, xp.zeros_like(ans), half)
+
+
+def _spreading(
+    name: str, formula: str, derivative: str, forward: Any, slope: Any, keeps_ans: bool
+) -> General:
+    """The variance or the standard deviation; ``slope(xp, ans, x, axis, correction)``."""
+    return General(
+        name=name,
+        forward=forward,
+        vjps=(
+            lambda xp, g, ans, x, axis=None, correction=1, keepdims=False: (
+                xp.reshape(g, kept_shape(x.shape, axis)) * slope(xp, ans, x, axis, correction)
+            ),
+        ),
+        tangent=lambda xp, tangents, ans, x, axis=None, correction=1, keepdims=False: xp.sum(
+            tangents[0] * slope(xp, ans, x, axis, correction), axis=axis, keepdims=keepdims
+        ),
+        formula=formula,
+        derivative=(derivative,),
+        torch=f"torch.{name}",
+        cases=(
+            Case(((3, 4),)),
+            Case(((3, 4),), {"axis": 0, "correction": 0}),
+            Case(((2, 3, 4),), {"axis": (0, 2)}),
+            Case(((2, 3, 4),), {"axis": -1, "keepdims": True}),
+        ),
+        arguments=1,
+        keeps=((0,),),
+        keeps_ans=keeps_ans,
+        dtypes="floats",
+        fits="an axis of the tensor: from -ndim to ndim - 1, each once",
+    )
+
+
+var = _spreading(
+    "var",
+    r"\frac{1}{n - c} \sum_i (x_i - \bar{x})^2",
+    r"\frac{2}{n - c} (x_i - \bar{x})",
+    _var,
+    lambda xp, ans, x, axis, correction: _var_slope(xp, x, axis, correction),
+    keeps_ans=False,
+)
+std = _spreading(
+    "std",
+    r"\sqrt{\frac{1}{n - c} \sum_i (x_i - \bar{x})^2}",
+    r"\frac{x_i - \bar{x}}{(n - c)\, \mathrm{std}(x)}",
+    lambda xp, x, axis=None, correction=1, keepdims=False: xp.sqrt(_var(xp, x, axis, correction, keepdims)),
+    _std_slope,
+    keeps_ans=True,
+)
+
+
+def _truth(name: str, formula: str, forward: Any) -> General:
+    return General(
+        name=name,
+        forward=forward,
+        vjps=(None,),
+        tangent=lambda xp, tangents, ans, x, axis=None, keepdims=False: xp.zeros_like(ans),
+        formula=formula,
+        derivative=("0",),
+        torch=f"torch.{name}",
+        cases=REDUCTIONS,
+        arguments=1,
+        keeps=((),),
+        differentiable=False,
+        fits="an axis of the tensor: from -ndim to ndim - 1, each once",
+    )
+
+
+any_ = _truth(
+    "any", r"\bigvee_i x_i", lambda xp, x, axis=None, keepdims=False: xp.any(x, axis=axis, keepdims=keepdims)
+)
+all_ = _truth(
+    "all",
+    r"\bigwedge_i x_i",
+    lambda xp, x, axis=None, keepdims=False: xp.all(x, axis=axis, keepdims=keepdims),
+)
+
+OPS = (sum_, mean, prod, var, std, logsumexp, any_, all_)

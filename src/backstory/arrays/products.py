@@ -1,0 +1,91 @@
+"""Derivatives of products, exact also where factors are zero, one implementation per namespace.
+
+Dividing the product by a factor fails at zero. On arrays zeros are counted, in linear time; what must be
+differentiated again writes every product of the others out, which takes the square of the axis.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backstory.arrays import eager
+
+__all__ = ["product_of_others", "running_products_pullback", "running_products_tangent"]
+
+
+def product_of_others(xp: Any, x: Any) -> Any:
+    """Π_{j ≠ i} x_j for every i along the last axis.
+
+    >>> import numpy as np
+    >>> product_of_others(eager, np.array([0.0, 2.0, 3.0]))
+    array([6., 0., 0.])
+    """
+    if xp is not eager:
+        return xp.prod(_without_itself(xp, x), axis=-1)
+    zero = x == 0
+    count = zero.sum(-1, keepdims=True)
+    filled = np.where(zero, 1, x).astype(x.dtype, copy=False)
+    whole = filled.prod(-1, keepdims=True)
+    return np.where(count == 0, whole / filled, np.where(zero & (count == 1), whole, 0)).astype(x.dtype)
+
+
+def running_products_pullback(xp: Any, g: Any, ans: Any, x: Any) -> Any:
+    """Σ_{k ≥ i} g_k Π_{j ≤ k, j ≠ i} x_j for every i along the last axis.
+
+    >>> import numpy as np
+    >>> x = np.array([2.0, 0.0, 3.0])
+    >>> running_products_pullback(eager, np.ones(3), x.cumprod(), x)
+    array([1., 8., 0.])
+    """
+    if xp is not eager:
+        return xp.sum(xp.reshape(g, (*g.shape[:-1], 1, -1)) * _running(xp, x), axis=-1)
+    before, first, filled = _zeros(x)
+    sums = np.flip(np.flip(g * ans, -1).cumsum(-1), -1)
+    freed = np.flip(np.flip(g * filled.cumprod(-1), -1).cumsum(-1), -1)
+    return np.where(before, sums / np.where(before, x, 1), np.where(first, freed, 0)).astype(g.dtype)
+
+
+def running_products_tangent(xp: Any, t: Any, ans: Any, x: Any) -> Any:
+    """Σ_{i ≤ k} t_i Π_{j ≤ k, j ≠ i} x_j for every k along the last axis.
+
+    >>> import numpy as np
+    >>> x = np.array([2.0, 0.0, 3.0])
+    >>> running_products_tangent(eager, np.ones(3), x.cumprod(), x)
+    array([1., 2., 6.])
+    """
+    if xp is not eager:
+        return xp.sum(xp.reshape(t, (*t.shape, 1)) * _running(xp, x), axis=-2)
+    before, first, filled = _zeros(x)
+    smooth = ans * np.where(before, t / np.where(before, x, 1), 0).cumsum(-1)
+    freed = filled.cumprod(-1) * np.where(first, t, 0).sum(-1, keepdims=True)
+    return np.where(before, smooth, freed).astype(t.dtype)
+
+
+def _zeros(x: Any) -> tuple[Any, Any, Any]:
+    """What comes before the first zero, the first zero itself, and ``x`` with 1 in its place."""
+    zero = x == 0
+    seen = zero.cumsum(-1)
+    first = zero & (seen == 1)
+    return seen == 0, first, np.where(first, 1, x).astype(x.dtype, copy=False)
+
+
+def _without_itself(xp: Any, x: Any) -> Any:
+    """W[…, i, j] = x_j, and 1 where j = i."""
+    count = x.shape[-1]
+    wide = xp.broadcast_to(xp.reshape(x, (*x.shape[:-1], 1, count)), (*x.shape[:-1], count, count))
+    return xp.where(_compared(xp, count)[0], xp.ones_like(wide), wide)
+
+
+def _running(xp: Any, x: Any) -> Any:
+    """C[…, i, k] = Π_{j ≤ k, j ≠ i} x_j for k ≥ i, else 0."""
+    products = xp.cumulative_prod(_without_itself(xp, x), axis=-1)
+    return xp.where(_compared(xp, x.shape[-1])[1], products, xp.zeros_like(products))
+
+
+def _compared(xp: Any, count: int) -> tuple[Any, Any]:
+    """Where j = i and where j ≥ i, for rows i and columns j."""
+    places = xp.arange(count)
+    rows, columns = xp.reshape(places, (count, 1)), xp.reshape(places, (1, count))
+    return columns == rows, columns >= rows
