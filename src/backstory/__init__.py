@@ -193,6 +193,7 @@ int64, bool = _np.dtype("int64"), _np.dtype("bool")
 
 # Loaded when first named, so that `import backstory` costs little more than `import numpy`.
 _LAZY = {
+    "array_api": "backstory.array_api",
     "autograd": "backstory.autograd",
     "insight": "backstory.insight",
     "layers": "backstory.layers",
@@ -203,6 +204,7 @@ _LAZY = {
     "scalar": "backstory.scalar",
 }
 _LAZY_NAMES = {
+    "check": "backstory.autograd.check",
     "Change": "backstory.insight",
     "experiment": "backstory.insight",
     "explain": "backstory.insight",
