@@ -14,7 +14,7 @@ import numpy as np
 
 from backstory.arrays import eager
 from backstory.errors import ArgumentError, BackstoryError
-from backstory.graph import Batch, InferenceCounter, Node, context
+from backstory.graph import Held, InferenceCounter, Node, context
 from backstory.history import View, refresh
 from backstory.ops import Op
 from backstory.promotion import checked_dtype, get_default_dtype, promote
@@ -278,6 +278,6 @@ def binary(op: Op, x: Any, y: Any) -> Any:
 
 def plain(x: Any) -> Any:
     """The array below all levels of a tensor (a batch has its axes in front), or the value itself."""
-    while isinstance(x, (Core, Batch)):
+    while isinstance(x, (Core, Held)):
         x = x.array
     return x

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextvars
 import itertools
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -23,8 +24,8 @@ from backstory.ops import Op
 
 __all__ = [
     "AccumulateGrad",
-    "Batch",
     "Context",
+    "Held",
     "InferenceCounter",
     "Level",
     "Node",
@@ -37,29 +38,26 @@ _numbers = itertools.count(1)
 LevelType = TypeVar("LevelType", bound="Level")
 
 
-class Batch:
-    """What a tensor inside ``vmap`` holds: all samples at once, the batch on axis 0 of ``array``."""
+class Held(ABC):
+    """What a tensor of some levels holds: ``array``, a tensor of a lower level, and more."""
 
     __slots__ = ("array", "dtype", "shape")
 
-    def __init__(self, array: Any) -> None:
-        self.array = array
-        self.shape: tuple[int, ...] = array.shape[1:]
-        self.dtype: np.dtype = array.dtype
+    array: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
-    def detach(self) -> Batch:
-        """The same batch without history."""
-        return type(self)(self.array.detach())
+    @abstractmethod
+    def detach(self) -> Any:
+        """The same without history."""
 
+    @abstractmethod
     def item(self) -> Any:
-        """Refused: one number cannot stand for all samples."""
-        raise GraphError(
-            "item(), a comparison in `if`, or another way to one Python number, inside vmap",
-            why="every sample has a number of its own, and the function runs once for all of them",
-            instead="backstory.where(condition, x, y), or a loop over the samples instead of vmap",
-        )
+        """The only entry as a Python number."""
 
-    tolist = item
+    @abstractmethod
+    def tolist(self) -> Any:
+        """The entries as nested lists of Python numbers."""
 
 
 class Level:
@@ -80,10 +78,6 @@ class Level:
 
     def run(self, op: Op, args: Sequence[Any], params: Mapping[str, Any]) -> Any:
         """Run ``op`` on tensors of which at least one is of this level, and none of a higher one."""
-        raise NotImplementedError
-
-    def getitem(self, x: Any, index: Any) -> Any:
-        """``x[index]`` where a tensor of this level stands in the index, and none of a higher one does."""
         raise NotImplementedError
 
 

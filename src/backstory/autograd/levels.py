@@ -13,7 +13,7 @@ from backstory.ops import Op
 from backstory.promotion import promote
 from backstory.tensor import Tensor, wrap
 
-__all__ = ["GradLevel", "lift", "new_level", "promoted", "unlift", "unwrapped"]
+__all__ = ["GradLevel", "lift", "new_level", "promoted", "unlift"]
 
 
 def promoted(op: Op, xp: Any, arrays: list[Any]) -> list[Any]:
@@ -66,17 +66,6 @@ class GradLevel(Level):
         if needing:
             record(op, args, params, arrays, result, needing, None)
         return result
-
-    def getitem(self, x: Tensor, index: Any) -> Tensor:
-        # Where an entry stands has no derivative, so the index is taken out of the level.
-        return x[unwrapped(index, self.number)]
-
-
-def unwrapped(index: Any, number: int) -> Any:
-    """An index whose tensors of level ``number`` are replaced by what they hold."""
-    if isinstance(index, tuple):
-        return tuple(unwrapped(part, number) for part in index)
-    return index.array if isinstance(index, Tensor) and index.level == number else index
 
 
 def _tensors() -> Any:

@@ -1,0 +1,24 @@
+"""Function transforms: derivatives and batches of functions, which nest in any order."""
+
+from __future__ import annotations
+
+from backstory.func.derived import functional_call, hessian, hvp, jacobian
+from backstory.func.forward import jacfwd, jvp, linearize
+from backstory.func.mapping import vmap
+from backstory.func.reverse import grad, grad_and_value, jacrev, value_and_grad, vjp
+
+__all__ = [
+    "functional_call",
+    "grad",
+    "grad_and_value",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "linearize",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]
