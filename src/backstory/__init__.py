@@ -19,6 +19,7 @@ from backstory.autograd.modes import (
     enable_grad,
     inference_mode,
     is_grad_enabled,
+    is_inference_mode_enabled,
     no_grad,
     relu_derivative_at_zero,
     set_grad_enabled,
@@ -195,6 +196,7 @@ int64, bool = _np.dtype("int64"), _np.dtype("bool")
 _LAZY = {
     "array_api": "backstory.array_api",
     "autograd": "backstory.autograd",
+    "func": "backstory.func",
     "insight": "backstory.insight",
     "layers": "backstory.layers",
     "nn": "backstory.nn",
@@ -209,6 +211,7 @@ _LAZY_NAMES = {
     "experiment": "backstory.insight",
     "explain": "backstory.insight",
     "open_run": "backstory.insight",
+    "vmap": "backstory.func",
     "watch": "backstory.insight",
     "why": "backstory.insight",
 }
@@ -233,6 +236,7 @@ __all__ = [
     "inference_mode",
     "int64",
     "is_grad_enabled",
+    "is_inference_mode_enabled",
     "manual_seed",
     "no_grad",
     "relu_derivative_at_zero",

@@ -164,7 +164,7 @@ class InferenceCounter(list):
     """
 
     def __getitem__(self, place: Any) -> Any:
-        if not context().inference:
+        if place == 0 and not context().inference:
             raise GraphError(
                 "a tensor made in inference mode was to be saved for backward, or changed in place",
                 why="inference mode counts no changes of its tensors, so a gradient could be silently wrong",

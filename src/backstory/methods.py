@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from backstory.core import apply
-from backstory.graph import context
+from backstory.functions.places import take_at
 from backstory.indexing import index_level, raw_index
 from backstory.inplace import in_place
 from backstory.ops import TABLE
@@ -234,9 +234,8 @@ class Methods:
         return self.transpose(-2, -1)
 
     def __getitem__(self, index: Any) -> Tensor:
-        level = index_level(index)
-        if level:
-            return context().level(level, "getitem").getitem(self, index)
+        if index_level(index):
+            return take_at(self, index)
         return apply(TABLE["getitem"], self, index=raw_index(index))
 
     def __len__(self) -> int:

@@ -107,7 +107,7 @@ def lifted(x: Any) -> Batched:
 
 
 def aligned(values: list[Any]) -> list[Any]:
-    """What ``values`` hold, with axes of length 1 behind the batch, so that they broadcast sample by sample."""
+    """What ``values`` hold, with axes of length 1 behind the batch, so that samples broadcast."""
     rank = builtins.max((len(v.shape) for v in values if isinstance(v, Batched)), default=0)
     return [_padded(v, rank) if isinstance(v, Batched) else v for v in values]
 
@@ -284,17 +284,14 @@ def first_axis(x: Tensor, axis: int) -> Tensor:
     return apply(TABLE["permute"], x, axes=(axis % x.ndim, *others))
 
 
-_PUT = "put" if "put" in TABLE else "scatter"
-
-
 def _scatter(values: Any, index: Any, shape: tuple[int, ...]) -> Batched:
     if not values.mapped:
-        return Batched(apply(TABLE[_PUT], values.array, index=index, shape=shape), False)
+        return Batched(apply(TABLE["put"], values.array, index=index, shape=shape), False)
     parts = index if isinstance(index, tuple) else (index,)
     if scattered(parts):
         raise TypeError("indices that are apart move their axes to the front, where the batch is")
     size = values.array.shape[0]
-    placed = apply(TABLE[_PUT], values.array, index=(slice(None), *parts), shape=(size, *shape))
+    placed = apply(TABLE["put"], values.array, index=(slice(None), *parts), shape=(size, *shape))
     return Batched(placed)
 
 

@@ -76,13 +76,10 @@ class JvpLevel(Level):
         return pushed(op, tangents, ans, inputs, params)
 
 
-def pushed(
-    op: Op, tangents: list[Any], ans: Tensor, inputs: list[Any], params: Mapping[str, Any]
-) -> Tensor:
+def pushed(op: Op, tangents: list[Any], ans: Tensor, inputs: list[Any], params: Mapping[str, Any]) -> Tensor:
     """The record's jvp on tensors, in the shape and dtype of the output."""
     tangents = [
-        t if t is None or t.dtype == x.dtype else t.to(x.dtype)
-        for t, x in zip(tangents, inputs, strict=True)
+        t if t is None or t.dtype == x.dtype else t.to(x.dtype) for t, x in zip(tangents, inputs, strict=True)
     ]
     tangent = as_tensor(op.jvp(array_api, tangents, ans, inputs, params))
     if tangent.dtype != ans.dtype:

@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from backstory.autograd.levels import promoted
 from backstory.core import apply, as_operand
 from backstory.errors import BackstoryError, ShapeError
 from backstory.func import batched
-from backstory.func.batched import Batched, along_axis, entrywise
+from backstory.func.batched import Batched, along_axis, entrywise, first_axis
 from backstory.graph import Level
 from backstory.ops import TABLE, Elementwise, Op
-from backstory.tensor import Tensor, wrap
+from backstory.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["VmapLevel", "stacked"]
 
@@ -37,9 +39,7 @@ class VmapLevel(Level):
         values = [self.value(a) for a in args]
         try:
             out = lower(op, promoted(op, batched, values), params)
-        except _REFUSED as e:
-            import os
-            if os.environ.get("DBG"): import traceback; traceback.print_exc()
+        except _REFUSED:
             # What the namespace cannot do for all samples at once is done one by one; so is
             # what is wrong, for an error about the shapes of one sample.
             out = self.one_by_one(op, values, params)
@@ -86,7 +86,7 @@ def lower(op: Op, values: list[Any], params: Mapping[str, Any]) -> Batched:
     if isinstance(op, Elementwise):
         return entrywise(op, values, params)
     own = RULES.get(op.name)
-    if own is not None:
+    if own is not None and any(isinstance(v, Batched) and v.mapped for v in values):
         return own(op, values, params)
     arrays = [v for v in values if isinstance(v, Batched)]
     # The same record along a shifted axis, so that the level below differentiates it as the table says.
@@ -136,7 +136,70 @@ def _spread(x: Batched, shape: tuple[int, ...]) -> Any:
     return x.array if x.mapped else apply(TABLE["broadcast_to"], x.array, shape=shape)
 
 
+def _take(op: Op, values: list[Any], params: Mapping[str, Any]) -> Batched:
+    """The slices that each sample chooses, out of the slices of all samples in one row."""
+    x, index = values
+    axis, length = params["axis"] % len(x.shape), params["length"]
+    if not index.mapped:
+        return Batched(apply(op, x.array, index.array, axis=axis + 1, length=length))
+    size, count = index.array.shape
+    if not x.mapped:
+        taken = apply(op, x.array, _flat(index.array, 0), axis=axis, length=length)
+        lead = x.shape[:axis]
+        apart = apply(TABLE["reshape"], taken, shape=(*lead, size, count, *x.shape[axis + 1 :]))
+        return Batched(first_axis(apart, axis))
+    rows = _rows_first(x.array, axis, length)
+    taken = apply(op, rows, _flat(index.array, length), axis=0, length=size * length)
+    return Batched(_rows_back(taken, (size, count), x.shape, axis))
+
+
+def _index_add(op: Op, values: list[Any], params: Mapping[str, Any]) -> Batched:
+    """The transpose of :func:`_take`."""
+    x, index = values
+    axis, length = params["axis"] % len(x.shape), params["length"]
+    if not index.mapped:
+        return Batched(apply(op, x.array, index.array, axis=axis + 1, length=length))
+    size, count = index.array.shape
+    rows = _rows_first(_spread(x, (size, *x.shape)), axis, count)
+    added = apply(op, rows, _flat(index.array, length), axis=0, length=size * length)
+    return Batched(_rows_back(added, (size, length), x.shape, axis))
+
+
+def _flat(index: Tensor, length: int) -> Tensor:
+    """The samples' indices in one row, each sample's moved behind those before it by ``length``."""
+    if length:
+        offsets = as_tensor(np.arange(index.shape[0], dtype=index.dtype).reshape(-1, 1) * length)
+        index = apply(TABLE["add"], index, offsets)
+    return apply(TABLE["reshape"], index, shape=(-1,))
+
+
+def _rows_first(x: Tensor, axis: int, length: int) -> Tensor:
+    """(B, …, n, …) → (B·n, …)"""
+    order = (0, axis + 1, *(a for a in range(1, x.ndim) if a != axis + 1))
+    moved = apply(TABLE["permute"], x, axes=order)
+    return apply(TABLE["reshape"], moved, shape=(x.shape[0] * length, *moved.shape[2:]))
+
+
+def _rows_back(rows: Tensor, lead: tuple[int, int], shape: tuple[int, ...], axis: int) -> Tensor:
+    """(B·k, …) → (B, …, k, …)"""
+    apart = apply(TABLE["reshape"], rows, shape=(*lead, *rows.shape[1:]))
+    order = [0, *range(2, len(shape) + 1)]
+    order.insert(axis + 1, 1)
+    return apply(TABLE["permute"], apart, axes=tuple(order))
+
+
+def _concat(op: Op, values: list[Any], params: Mapping[str, Any]) -> Batched:
+    """Joined along an axis behind the batch."""
+    size = next(v.array.shape[0] for v in values if v.mapped)
+    axis = params["axis"] % len(values[0].shape) + 1
+    parts = [_spread(v, (size, *v.shape)) for v in values]
+    return Batched(apply(op, *parts, axis=axis, sizes=params["sizes"]))
+
+
 RULES: dict[str, Callable[[Op, list[Any], Mapping[str, Any]], Batched]] = {
+    "concat": _concat,
     "cross_entropy": _cross_entropy,
+    "index_add": _index_add,
     "linear": _linear,
+    "take": _take,
 }

@@ -76,9 +76,7 @@ def vmap(
     return mapped
 
 
-def _once(
-    call: Any, leaves: list[Any], places: list[Any], size: int, out_dims: Any, randomness: str
-) -> Any:
+def _once(call: Any, leaves: list[Any], places: list[Any], size: int, out_dims: Any, randomness: str) -> Any:
     with context().inside(VmapLevel(size, randomness)) as level:
         lifted = [
             leaf if dim is None else wrap(Batched(leaf), level.number)
@@ -135,8 +133,7 @@ def _spread(dims: Any, shape: Any, found: list[Any], what: str) -> None:
         for place in tree.flatten(shape)[0]:
             found[place] = dims
         return
-    same = isinstance(dims, (list, tuple)) and isinstance(shape, (list, tuple)) and len(dims) == len(shape)
-    if same:
+    if isinstance(dims, (list, tuple)) and isinstance(shape, (list, tuple)) and len(dims) == len(shape):
         for one, part in zip(dims, shape, strict=True):
             _spread(one, part, found, what)
     elif isinstance(dims, dict) and isinstance(shape, dict) and dims.keys() == shape.keys():
@@ -189,7 +186,7 @@ def _out_dims(out_dims: Any, shape: Any, count: int) -> list[int]:
 
 
 def _out(x: Tensor, level: VmapLevel, dim: int | None) -> Tensor:
-    """A result with its samples along ``dim``; one that all share is repeated, or returned if ``dim`` is None."""
+    """A result with its samples along ``dim``; one that all share is repeated, unless ``dim`` is ``None``."""
     held = unlift(x, level)
     if not isinstance(held, Batched):
         if dim is None:

@@ -96,21 +96,20 @@ class Pullback:
         given = tree.flatten_as(cotangents, self._out_shape, "cotangents")
         upstream = [_cotangent(g, root) for g, root in zip(given, self._roots, strict=True)]
         slopes = _pulled(self._roots, upstream, self._leaves, self._level, retain=True)
-        built = tree.build(self._shape, slopes)
-        return built[0] if len(built) == 1 else built
+        return tree.build(self._shape, slopes)
 
 
 def vjp(function: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """(function(*primals), pullback): the pullback turns cotangents of the results into those of the primals.
 
-    The pullback takes cotangents nested as the results are. It returns one cotangent, nested as the
-    primal is, or a tuple where there are several primals. With ``has_aux`` the function returns
-    (results, anything), and ``vjp`` (results, pullback, anything).
+    The pullback takes cotangents nested as the results are, and returns a tuple with one cotangent per
+    primal, nested as that is. With ``has_aux`` the function returns (results, anything), and ``vjp``
+    (results, pullback, anything).
 
     >>> import backstory
     >>> value, pullback = vjp(lambda x: x * x, backstory.tensor([1.0, 2.0]))
     >>> pullback(backstory.tensor([1.0, 10.0]))
-    tensor([ 2., 40.])
+    (tensor([ 2., 40.]),)
     """
     if not primals:
         raise ArgumentError("vjp() without primals", why="there is nothing to differentiate by", instead="x")
