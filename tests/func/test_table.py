@@ -38,14 +38,8 @@ def test_vmap_over_one_argument_shares_the_others(op, case):
         if op.name == "overwrite" and i == 1:
             continue
         shared = [stacked[j] if j == i else samples[0][j] for j in range(len(stacked))]
-        expected = [
-            apply(
-                op,
-                *tensors([one[j] if j == i else samples[0][j] for j in range(len(stacked))]),
-                **case.params,
-            )
-            for one in samples
-        ]
+        alone = [[one[j] if j == i else samples[0][j] for j in range(len(stacked))] for one in samples]
+        expected = [apply(op, *tensors(one), **case.params) for one in alone]
         dims = tuple(0 if j == i else None for j in range(len(stacked)))
         result = func.vmap(lambda *args: apply(op, *args, **case.params), dims)(*tensors(shared))
         close(result.numpy(), np.stack([x.numpy() for x in expected]), rtol=1e-13)

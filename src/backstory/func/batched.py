@@ -132,11 +132,9 @@ def along_axis(op: Op, x: Batched, axis: Any, **params: Any) -> Batched:
     rank = len(x.shape)
     if not rank:
         raise TypeError("a number has no axis")
-    if axis is None and op.name.startswith("arg"):
-        flat = apply(op, reshape(x, (-1,)).array, axis=1, **params)
-        return reshape(Batched(flat), (1,) * rank) if params.get("keepdims") else Batched(flat)
     if axis is None:
-        axis = tuple(range(rank))
+        flat = Batched(apply(op, reshape(x, (-1,)).array, axis=1, **params))
+        return reshape(flat, (1,) * rank) if params.get("keepdims") else flat
     many = isinstance(axis, tuple)
     axes = tuple(axis) if many else (axis,)
     if not all(-rank <= a < rank for a in axes):
