@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from backstory.core import apply
-from backstory.functions.places import take_at
 from backstory.indexing import index_level, raw_index
 from backstory.inplace import in_place
 from backstory.ops import TABLE
+from backstory.places import take_at
 
 if TYPE_CHECKING:
     from backstory.tensor import Tensor
