@@ -109,9 +109,14 @@ class Attachment(Source):
             optimizer.register_step_post_hook(_Hook(self, Attachment._step_ends)),
         ]
         accumulated = _Hook(self, Attachment._accumulated)
-        self._handles += [p.register_post_accumulate_grad_hook(accumulated) for _, p in self.parameters]
+        self._handles += [p.register_post_accumulate_grad_hook(accumulated) for p in self._telling()]
         weakref.finalize(self, _remove, self._handles).atexit = False
         _watched.add(model)
+
+    def _telling(self) -> list[Any]:
+        """The parameters whose gradients tell of a backward pass: weights, or all where no weight moves."""
+        moved = [p for _, p in self.parameters]
+        return [p for p in moved if p.ndim > 1] or moved
 
     def detach(self) -> None:
         _remove(self._handles)

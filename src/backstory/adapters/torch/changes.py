@@ -17,83 +17,88 @@ __all__ = ["Changes", "norms"]
 # Private by name, and what torch.nn.utils.clip_grad_norm_ and torch.optim are made of.
 _norms: Any = torch._foreach_norm  # pyright: ignore[reportPrivateImportUsage]
 _copy: Any = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
-_subtract: Any = torch._foreach_sub_  # pyright: ignore[reportPrivateImportUsage]
 
 
-def norms(tensors: Sequence[Tensor | None]) -> list[Tensor]:
-    """The 2-norm of each; 0 for ``None``."""
-    known = [_dense(x) for x in tensors if x is not None]
-    if not known:
-        return [torch.zeros(())] * len(tensors)
-    half = known[0].dtype in (torch.float16, torch.bfloat16)
-    found = _norms(known, 2, dtype=torch.float32 if half else None)
-    if len(known) == len(tensors):
-        return list(found)
-    each, zero = iter(found), torch.zeros_like(found[0])
-    return [zero if x is None else next(each) for x in tensors]
-
-
-def _dense(x: Tensor) -> Tensor:
-    return x.coalesce().values() if x.is_sparse else x
+def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The 2-norm of each, short floats in float32."""
+    if not tensors:
+        return []
+    half = tensors[0].dtype in (torch.float16, torch.bfloat16)
+    dense = [x.coalesce().values() if x.is_sparse else x for x in tensors]
+    return list(_norms(dense, 2, dtype=torch.float32) if half else _norms(dense))
 
 
 class Changes:
-    """What one step of ``optimizer`` changes in ``parameters``."""
+    """What one step of ``optimizer`` changes in ``parameters``; those without a gradient do not move.
+
+    After the step ``moving`` lists which parameters the norms of :meth:`after` are of, and ``factors``
+    what to multiply those of the changes by.
+    """
 
     def __init__(self, optimizer: Any, parameters: Sequence[Tensor]) -> None:
-        self._optimizer, self._parameters = optimizer, parameters
-        self._copies: dict[int, Tensor] = {}
-        self._copied: list[Tensor] = []
-        self._groups: dict[int, Mapping[str, Any]] = {}
-        self._count = 0
-        self.gradients: list[Tensor] = []
+        self._optimizer = optimizer
+        self._all = list(parameters)
+        self._every = list(range(len(self._all)))
+        self._storage: dict[int, Tensor] = {}
+        self._known = False
+        self._copies: list[Tensor] = []
+        self._gradients: list[Tensor] = []
+        self.moving: list[int] = []
+        self.factors: list[float] = []
 
     def before(self) -> None:
-        """The step begins: take the gradients' norms, and copies where the update is not known."""
-        if self._count != len(self._optimizer.param_groups):  # a group may be added on the way
-            self._count = len(self._optimizer.param_groups)
-            self._groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
-        self._moved = [p.grad is not None for p in self._parameters]
-        self._copied = [
-            p
-            for p, moves in zip(self._parameters, self._moved, strict=True)
-            if moves and not self._is_known(self._groups[id(p)])
-        ]
-        if self._copied:
-            _copy([self._copy(p) for p in self._copied], [p.detach() for p in self._copied])
-        self.gradients = norms([p.grad for p in self._parameters])
+        """The step begins: take copies, and the gradients' norms, unless the update will be known."""
+        gradients = [p.grad for p in self._all]
+        if any(g is None for g in gradients):
+            self.moving = [i for i, g in enumerate(gradients) if g is not None]
+            gradients = [g for g in gradients if g is not None]
+        else:
+            self.moving = self._every
+        self._gradients = gradients  # type: ignore[assignment]
+        self._known = type(self._optimizer) is torch.optim.SGD and all(
+            _is_known(group, self._optimizer.param_groups[0]) for group in self._optimizer.param_groups
+        )
+        if not self._known and gradients:
+            self._gradients = norms(self._gradients)
+            tensors = [self._all[i].detach() for i in self.moving]
+            self._copies = [self._copy_of(i, p) for i, p in zip(self.moving, tensors, strict=True)]
+            _copy(self._copies, tensors)
 
-    def _is_known(self, group: Mapping[str, Any]) -> bool:
-        """Whether the update of a group follows from the state after it."""
-        if type(self._optimizer) is not torch.optim.SGD or group["nesterov"]:
-            return False
-        return group["momentum"] != 0 or (group["weight_decay"] == 0 and not group["fused"])
-
-    def _copy(self, p: Tensor) -> Tensor:
+    def _copy_of(self, place: int, p: Tensor) -> Tensor:
         """Memory for a copy of ``p``, made once."""
-        kept = self._copies.get(id(p))
-        if kept is None or kept.device != p.device or kept.shape != p.shape:
-            kept = self._copies[id(p)] = torch.empty_like(p, requires_grad=False)
+        kept = self._storage.get(place)
+        if kept is None or kept.device != p.device or kept.dtype != p.dtype:
+            kept = self._storage[place] = torch.empty_like(p)
         return kept
 
     def after(self) -> list[Tensor]:
-        """The norm of every parameter's change."""
-        copies = [self._copies[id(p)] for p in self._copied]
-        if copies:
-            _subtract(copies, [p.detach() for p in self._copied])
-        copied = {id(p) for p in self._copied}
-        buffers: list[Tensor | None] = []
-        for p, moves in zip(self._parameters, self._moved, strict=True):
-            if not moves:
-                buffers.append(None)
-            elif id(p) in copied:
-                buffers.append(self._copies[id(p)])
-            else:
-                state = self._optimizer.state[p]
-                buffers.append(state.get("momentum_buffer") if self._groups[id(p)]["momentum"] else None)
-        found = norms(buffers)
-        for i, p in enumerate(self._parameters):
-            if self._moved[i] and id(p) not in copied:
-                group = self._groups[id(p)]
-                found[i] = (found[i] if group["momentum"] else self.gradients[i]) * group["lr"]
-        return found
+        """The norms of the gradients and of the changes, before ``factors``."""
+        moved = [self._all[i] for i in self.moving]
+        if self._known:
+            return self._after_sgd(moved)
+        self.factors = [1.0] * len(moved)
+        # One after the other: each difference is still in the cache when its norm is taken.
+        changes = [norms([copy.sub_(p.detach())])[0] for copy, p in zip(self._copies, moved, strict=False)]
+        return self._gradients + changes
+
+    def _after_sgd(self, moved: list[Tensor]) -> list[Tensor]:
+        """After a step of SGD, which leaves the gradients as they are."""
+        groups = self._optimizer.param_groups
+        if len(groups) == 1:
+            self.factors = [groups[0]["lr"]] * len(moved)
+        else:
+            rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+            self.factors = [rates[id(p)] for p in moved]
+        gradients, self._gradients = self._gradients, []
+        if groups[0]["momentum"] == 0:
+            return norms(gradients) * 2
+        state = self._optimizer.state
+        return norms([*gradients, *(state[p]["momentum_buffer"] for p in moved)])
+
+
+def _is_known(group: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    """Whether the update of a group of SGD follows from its state after the step."""
+    mixed = (group["momentum"] == 0) != (first["momentum"] == 0)
+    if group["nesterov"] or isinstance(group["lr"], Tensor) or mixed:
+        return False
+    return group["momentum"] != 0 or (group["weight_decay"] == 0 and not group["fused"])

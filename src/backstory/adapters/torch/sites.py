@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from backstory.adapters.torch.activations import Gate, gates
+from backstory.adapters.torch.activations import GATES, Gate, gates
 
 __all__ = ["Key", "SiteMode", "is_calling", "module_paths"]
 
@@ -55,7 +55,7 @@ class SiteMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        gate = gates(func, args, kwargs)
+        gate = gates(func, args, kwargs) if func in GATES else None
         if gate is None:
             return self.other(func, args, kwargs)
         path = self._path()

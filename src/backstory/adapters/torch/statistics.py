@@ -29,13 +29,19 @@ FETCH_STEPS, FETCH_SECONDS, FETCH_TOGETHER = 64, 0.5, 16
 
 @dataclass
 class _Gathered:
-    """One step, its numbers still on their device; norms of gradients, changes, and perhaps weights."""
+    """One step, its numbers still on their device.
+
+    ``norms`` are those of the gradients and changes of the ``moving`` parameters, then, at some steps,
+    of all weights; ``factors`` belong to the changes.
+    """
 
     step: int
     losses: list[Tensor]
     scale: Tensor | None
     rates: list[Any]
     norms: Tensor | None
+    moving: list[int]
+    factors: list[float]
     opened: dict[Key, list[Any]]
 
 
@@ -56,6 +62,7 @@ class Statistics(Attachment):
         self._changes: Changes | None = None
         self._measured = False
         self._gathered: list[_Gathered] = []
+        self._indices: dict[Key, int] = {}
         self._fetched = time.monotonic()
 
     def begin(self) -> None:
@@ -119,17 +126,21 @@ class Statistics(Attachment):
     def _gather(self) -> None:
         """Keep what the step that is just over has shown."""
         rates = [_kept(group["lr"]) for group in self.optimizer.param_groups]
-        heard = self.hearing
-        taken = None
-        opened: dict[Key, list[Any]] = {}
-        if self._measured and self._changes is not None:
+        heard, changes = self.hearing, self._changes
+        taken, moving, factors, opened = None, [], [], {}
+        if self._measured and changes is not None:
             with torch.no_grad():
-                found = self._changes.gradients + self._changes.after()
+                found = changes.after()
                 if self.step % WEIGHTS_EVERY == 1:
                     found += norms([p.detach() for p in self._tensors])
-                taken = torch.stack([x.to(found[0].device) for x in found] if self._spread else found)
+                if self._spread:
+                    found = [x.to(found[0].device) for x in found]
+                taken = torch.stack(found) if found else torch.zeros(0)
+            moving, factors = changes.moving, changes.factors
             opened, self._open = self._open, {}
-        self._gathered.append(_Gathered(self.step, heard.losses, heard.scale, rates, taken, opened))
+        self._gathered.append(
+            _Gathered(self.step, heard.losses, heard.scale, rates, taken, moving, factors, opened)
+        )
 
     def _entries(self, gathered: list[_Gathered]) -> list[StepStatistics]:
         """The steps with their numbers fetched."""
@@ -150,20 +161,33 @@ class Statistics(Attachment):
         losses = [float(next(numbers)) for _ in entry.losses]
         scale = 1.0 if entry.scale is None else float(next(numbers))
         rates = tuple(float(next(numbers)) if isinstance(x, Tensor) else float(x) for x in entry.rates)
-        gradients = changes = weights = None
+        gradients: Any = None
+        changes: Any = None
+        weights: Any = None
         if entry.norms is not None:
-            parts = [part**2 for part in next(numbers).reshape(-1, len(self._tensors))]
-            gradients, changes, weights = parts if len(parts) == 3 else (*parts, None)
+            squares = next(numbers) ** 2
+            count = len(entry.moving)
+            gradients, changes = np.zeros((2, len(self._tensors)))
+            gradients[entry.moving] = squares[:count]
+            changes[entry.moving] = squares[count : 2 * count] * np.square(entry.factors)
+            weights = squares[2 * count :] if len(squares) > 2 * count else None
         opened = {}
         for key, (rows, counts) in entry.opened.items():
             open_ = next(numbers) if isinstance(counts, Tensor) else np.full(self._mode.units[key], counts)
-            # A NaN among the outputs has made the count NaN: such a unit let everything pass.
-            open_ = np.where(np.isnan(open_), rows, open_)
-            assert self.listener is not None, "what is not listened to is not measured"
-            index = self.listener.site_index(site_name(key), key[1], len(open_))
-            opened[index] = (rows, open_)
+            if np.isnan(open_.sum()):
+                # A NaN among the outputs has made the count NaN: such a unit let everything pass.
+                open_ = np.where(np.isnan(open_), rows, open_)
+            opened[self._index(key, len(open_))] = (rows, open_)
         loss = sum(losses) / scale if losses else None
         return StepStatistics(entry.step, loss, len(losses), rates, gradients, changes, weights, opened)
+
+    def _index(self, key: Key, units: int) -> int:
+        """The number of the site in the run."""
+        found = self._indices.get(key)
+        if found is None:
+            assert self.listener is not None, "what is not listened to is not measured"
+            found = self._indices[key] = self.listener.site_index(site_name(key), key[1], units)
+        return found
 
 
 def _kept(rate: Any) -> Any:
