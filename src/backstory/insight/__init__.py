@@ -7,6 +7,7 @@ from backstory.insight.counterfactual import Change, Outcome, Outcomes
 from backstory.insight.experiment import experiment
 from backstory.insight.explain import Explanation, explain
 from backstory.insight.lifetable import Event, LifeTable
+from backstory.insight.piecewise import PiecewiseLinear, piecewise_linear
 from backstory.insight.run import Recording, Run, open_run, unwatched, watch
 from backstory.insight.sites import Site
 from backstory.insight.why import Why, why
@@ -19,6 +20,7 @@ __all__ = [
     "LifeTable",
     "Outcome",
     "Outcomes",
+    "PiecewiseLinear",
     "Recording",
     "Run",
     "Site",
@@ -26,6 +28,7 @@ __all__ = [
     "experiment",
     "explain",
     "open_run",
+    "piecewise_linear",
     "unwatched",
     "watch",
     "why",

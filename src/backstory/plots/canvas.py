@@ -59,10 +59,12 @@ class Margins:
 def sheet(width: float, height: float) -> Figure:
     """An empty figure of ``width`` × ``height`` points, apart from pyplot's global state."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
+
+        from backstory.plots.fonts import Sheet
     except ImportError as error:
         raise MissingExtraError.of("matplotlib", "plots", "a picture of a run") from error
-    return Figure(figsize=(width / POINTS, height / POINTS), facecolor=PAPER, dpi=2 * POINTS)
+    return Sheet(figsize=(width / POINTS, height / POINTS), facecolor=PAPER, dpi=2 * POINTS)
 
 
 def panels(figure: Figure, rows: Sequence[float], columns: int, margins: Margins) -> list[list[Axes]]:

@@ -33,6 +33,8 @@ WORDS = {
     "graph key": (
         "black: value  ·  blue: gradient, and upstream × local along the edges  ·  dashed: nothing flows back"
     ),
+    "derivative": "derivative",
+    "pieces": "{pieces} straight pieces, {breaks} breakpoints",
     "gate open": "gate open",
     "gate closed": "gate closed",
     "gates open": "open for {open} of {count}",

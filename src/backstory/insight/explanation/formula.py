@@ -24,7 +24,7 @@ COMMANDS = {
     "lceil": "⌈", "rceil": "⌉", "mid": "|", "neq": "≠", "leq": "≤", "geq": "≥", "dots": "…", "ldots": "…",
 }  # fmt: skip
 GREEK = {name for name, sign in COMMANDS.items() if "GREEK SMALL" in unicodedata.name(sign[:1] or " ")}
-UPPER = dict(zip("0123456789+-−()ᵀniT", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ᵀⁿⁱᵀ", strict=True))
+UPPER = dict(zip("0123456789+-−()ᵀniTxyz", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ᵀⁿⁱᵀˣʸᶻ", strict=True))
 LOWER = dict(zip("0123456789ijknmx+-−=", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₙₘₓ₊₋₋₌", strict=True))
 ACCENTS = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303", "dot": "\u0307"}
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[{}^_]|\s+|[A-Za-z]+|[\d.]+|.", re.DOTALL)
@@ -190,7 +190,7 @@ def _fraction(above: str, below: str) -> str:
 
 
 def _shifted(text: str, sign: str) -> str:
-    table = UPPER if sign == "^" else LOWER
+    table, text = (UPPER, re.sub(r" ?([−+]) ?", r"\1", text)) if sign == "^" else (LOWER, text)
     if all(letter in table for letter in text):
         return "".join(table[letter] for letter in text)
     if sign == "_":
