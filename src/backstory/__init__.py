@@ -31,10 +31,14 @@ from backstory.functions import (
     creation,
     cumulative,
     extrema,
+    joining,
     linalg,
     order,
+    placement,
     reduction,
+    selection,
     shape,
+    summation,
     transcendental,
 )
 from backstory.functions.activation import (
@@ -120,15 +124,18 @@ from backstory.functions.creation import (
     empty,
     empty_like,
     eye,
+    from_numpy,
     full,
     full_like,
     linspace,
     logspace,
+    meshgrid,
     ones,
     ones_like,
     rand,
     rand_like,
     randint,
+    randint_like,
     randn,
     randn_like,
     randperm,
@@ -137,8 +144,59 @@ from backstory.functions.creation import (
 )
 from backstory.functions.cumulative import cumprod, cumsum
 from backstory.functions.extrema import amax, amin, aminmax, argmax, argmin, max, min
-from backstory.functions.linalg import matmul
+from backstory.functions.joining import (
+    atleast_1d,
+    atleast_2d,
+    cat,
+    chunk,
+    concat,
+    concatenate,
+    flip,
+    fliplr,
+    flipud,
+    hstack,
+    pad,
+    roll,
+    rot90,
+    split,
+    stack,
+    unbind,
+    vstack,
+)
+from backstory.functions.linalg import (
+    addbmm,
+    addmm,
+    addmv,
+    addr,
+    baddbmm,
+    bmm,
+    diag,
+    diag_embed,
+    diagonal,
+    dot,
+    inner,
+    inv,
+    inverse,
+    kron,
+    matmul,
+    mm,
+    mv,
+    outer,
+    solve,
+    tensordot,
+    trace,
+    tril,
+    triu,
+    vdot,
+)
 from backstory.functions.order import argsort, kthvalue, median, msort, sort, topk, unique
+from backstory.functions.placement import (
+    index_add,
+    index_copy,
+    index_fill,
+    scatter,
+    scatter_add,
+)
 from backstory.functions.reduction import (
     all,
     any,
@@ -157,7 +215,39 @@ from backstory.functions.reduction import (
     var_mean,
     vector_norm,
 )
-from backstory.functions.shape import broadcast_to, flatten, permute, reshape, transpose
+from backstory.functions.selection import (
+    argwhere,
+    gather,
+    index_select,
+    masked_select,
+    narrow,
+    nonzero,
+    select,
+    take,
+    take_along_dim,
+)
+from backstory.functions.shape import (
+    broadcast_tensors,
+    broadcast_to,
+    clone,
+    flatten,
+    moveaxis,
+    movedim,
+    permute,
+    ravel,
+    reshape,
+    squeeze,
+    swapaxes,
+    swapdims,
+    t,
+    tile,
+    transpose,
+    unflatten,
+    unsqueeze,
+)
+from backstory.functions.summation import (
+    einsum,
+)
 from backstory.functions.transcendental import (
     acos,
     acosh,
@@ -189,8 +279,14 @@ from backstory.tensor import Tensor, as_tensor, tensor
 
 __version__ = "0.1.0"
 
-float32, float64 = _np.dtype("float32"), _np.dtype("float64")
-int64, bool = _np.dtype("int64"), _np.dtype("bool")
+half = float16 = _np.dtype("float16")
+float = float32 = _np.dtype("float32")
+double = float64 = _np.dtype("float64")
+uint8, int8 = _np.dtype("uint8"), _np.dtype("int8")
+short = int16 = _np.dtype("int16")
+int = int32 = _np.dtype("int32")
+long = int64 = _np.dtype("int64")
+bool = _np.dtype("bool")
 
 # Loaded when first named, so that `import backstory` costs little more than `import numpy`.
 _LAZY = {
@@ -229,20 +325,29 @@ __all__ = [
     "Generator",
     "Tensor",
     "as_tensor",
+    "double",
     "enable_grad",
+    "float16",
     "float32",
     "float64",
     "get_default_dtype",
+    "half",
     "inference_mode",
+    "int8",
+    "int16",
+    "int32",
     "int64",
     "is_grad_enabled",
     "is_inference_mode_enabled",
+    "long",
     "manual_seed",
     "no_grad",
     "relu_derivative_at_zero",
     "set_default_dtype",
     "set_grad_enabled",
+    "short",
     "tensor",
+    "uint8",
 ]
 __all__ += activation.__all__
 __all__ += arithmetic.__all__
@@ -250,8 +355,12 @@ __all__ += comparison.__all__
 __all__ += creation.__all__
 __all__ += cumulative.__all__
 __all__ += extrema.__all__
+__all__ += joining.__all__
 __all__ += linalg.__all__
 __all__ += order.__all__
+__all__ += placement.__all__
 __all__ += reduction.__all__
+__all__ += selection.__all__
 __all__ += shape.__all__
+__all__ += summation.__all__
 __all__ += transcendental.__all__

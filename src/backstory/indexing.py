@@ -8,14 +8,48 @@ from typing import Any
 
 import numpy as np
 
-from backstory.errors import ArgumentError, GraphError, ShapeError
+from backstory.errors import ArgumentError, BoundsError, GraphError, ShapeError
 
-__all__ = ["axes", "index_level", "ints", "lengths", "raw", "raw_index"]
+__all__ = ["axes", "each_axis", "index_level", "ints", "lengths", "one_axis", "raw", "raw_index"]
 
 
 def axes(dim: Any) -> Any:
     """The reduced axes: an int, a tuple of ints or ``None``."""
     return tuple(dim) if isinstance(dim, list) else dim
+
+
+def one_axis(name: str, x: Any, dim: Any, count: int | None = None) -> int:
+    """The axis that ``dim`` names, counted from the front, of a tensor with ``count`` axes (its own).
+
+    A number has no axis, and may be treated as if it had one.
+    """
+    count = x.ndim if count is None else count
+    try:
+        axis = operator.index(dim)
+    except TypeError as error:
+        raise ArgumentError(
+            f"{name} received the axis {dim!r}", why=str(error), instead="an integer"
+        ) from error
+    bound = count or 1
+    if not -bound <= axis < bound:
+        raise BoundsError(
+            f"{name} received the axis {dim} of a tensor of shape {x.shape}",
+            why=f"there are {count} axes to choose from",
+            instead=f"an axis from {-bound} to {bound - 1}",
+        )
+    return axis % bound
+
+
+def each_axis(name: str, x: Any, dims: Any) -> tuple[int, ...]:
+    """The axes that ``dims`` (one or several) names, counted from the front, each once."""
+    found = tuple(one_axis(name, x, d) for d in (dims if isinstance(dims, (tuple, list)) else (dims,)))
+    if len(set(found)) < len(found):
+        raise ShapeError(
+            f"{name} received the axes {tuple(dims)} of a tensor of shape {x.shape}",
+            why="one of them is named twice",
+            instead="each axis once",
+        )
+    return found
 
 
 def ints(shape: tuple[Any, ...]) -> tuple[int, ...]:

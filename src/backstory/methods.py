@@ -105,7 +105,6 @@ class Methods:
     )
     from backstory.functions.cumulative import cumprod, cumsum
     from backstory.functions.extrema import amax, amin, aminmax, argmax, argmin, max, min
-    from backstory.functions.linalg import matmul
     from backstory.functions.order import argsort, kthvalue, median, msort, sort, topk, unique
     from backstory.functions.reduction import (
         all,
@@ -124,7 +123,6 @@ class Methods:
         var,
         var_mean,
     )
-    from backstory.functions.shape import broadcast_to, expand, flatten, permute, reshape, transpose
     from backstory.functions.transcendental import (
         acos,
         acosh,
@@ -151,8 +149,6 @@ class Methods:
         tan,
         tanh,
     )
-
-    view = reshape
 
     abs_ = in_place(abs)
     absolute_ = in_place(absolute)
@@ -222,16 +218,6 @@ class Methods:
     tanh_ = in_place(tanh)
     true_divide_ = in_place(true_divide)
     trunc_ = in_place(trunc)
-
-    @property
-    def T(self) -> Tensor:
-        """The axes reversed: for a matrix its transpose."""
-        return self.permute(tuple(range(self.ndim))[::-1])
-
-    @property
-    def mT(self) -> Tensor:
-        """The last two axes swapped."""
-        return self.transpose(-2, -1)
 
     def __getitem__(self, index: Any) -> Tensor:
         if index_level(index):

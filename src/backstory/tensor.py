@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from backstory.arrangement import Arrangement
 from backstory.core import Core, _tensor_namespace, apply, as_tensor, plain, tensor, wrap
 from backstory.errors import DtypeError, GraphError, ShapeError
 from backstory.graph import InferenceCounter, context
@@ -49,7 +50,7 @@ def _restored(kind: Any, array: Any, requires_grad: bool, grad: Any, name: str |
     return result
 
 
-class Tensor(Methods, Operators, InPlace, Core, results=True):
+class Tensor(Methods, Arrangement, Operators, InPlace, Core, results=True):
     """An array with a history, in PyTorch's dialect.
 
     ``array`` is the NumPy array (or, at a higher level, the lower-level tensor); ``grad`` the
@@ -195,24 +196,12 @@ class Tensor(Methods, Operators, InPlace, Core, results=True):
         """The entries as nested lists of Python numbers."""
         return self.array.tolist()
 
-    def clone(self) -> Tensor:
-        """A copy with its own memory, through which gradients pass."""
-        return apply(TABLE["clone"], self)
-
     def to(self, dtype: Any) -> Tensor:
         """The entries converted to ``dtype``; gradients come back in the old one, and none from integers."""
         dtype = checked_dtype(dtype)
         if dtype == self.dtype:
             return self
         return apply(TABLE["cast"], self if dtype.kind == "f" else self.detach(), dtype=dtype)
-
-    def double(self) -> Tensor:
-        """``to(float64)``."""
-        return self.to(np.float64)
-
-    def float(self) -> Tensor:
-        """``to(float32)``."""
-        return self.to(np.float32)
 
     # Gradients
 
@@ -319,7 +308,7 @@ class Tensor(Methods, Operators, InPlace, Core, results=True):
             )
         return bool(self.array.item())
 
-    def __float__(self) -> float:  # type: ignore[valid-type]
+    def __float__(self) -> float:
         return float(self.item())
 
     def __int__(self) -> int:

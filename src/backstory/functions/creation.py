@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backstory.arrays import Generator, default_generator
-from backstory.core import as_tensor
+from backstory.core import as_tensor, tensor
 from backstory.errors import ArgumentError, ShapeError
 from backstory.indexing import lengths, raw
 from backstory.promotion import checked_dtype, get_default_dtype
@@ -23,15 +23,18 @@ __all__ = [
     "empty",
     "empty_like",
     "eye",
+    "from_numpy",
     "full",
     "full_like",
     "linspace",
     "logspace",
+    "meshgrid",
     "ones",
     "ones_like",
     "rand",
     "rand_like",
     "randint",
+    "randint_like",
     "randn",
     "randn_like",
     "randperm",
@@ -226,3 +229,80 @@ def randint(
 def randperm(n: int, generator: Generator | None = None) -> Tensor:
     """The numbers 0 … n − 1 in random order."""
     return as_tensor((generator or default_generator()).numpy.permutation(n))
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor that shares the memory of ``array``.
+
+    >>> import numpy as np
+    >>> from_numpy(np.array([1, 2]))
+    tensor([1, 2])
+    """
+    if not isinstance(array, np.ndarray):
+        raise ArgumentError(
+            f"from_numpy received {type(array).__name__}",
+            why="only a NumPy array has memory to share",
+            instead="backstory.tensor(...)",
+        )
+    return as_tensor(array)
+
+
+def _dtype_of(x: Any, dtype: Any) -> np.dtype:
+    return as_tensor(x).dtype if dtype is None else checked_dtype(dtype)
+
+
+def new_tensor(x: Any, data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new leaf of ``data``, with the dtype of ``x`` unless named."""
+    return tensor(data, dtype=_dtype_of(x, dtype), requires_grad=requires_grad)
+
+
+def new_zeros(x: Any, *shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros with the dtype of ``x``."""
+    return zeros(*shape, dtype=_dtype_of(x, dtype), requires_grad=requires_grad)
+
+
+def new_ones(x: Any, *shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones with the dtype of ``x``."""
+    return ones(*shape, dtype=_dtype_of(x, dtype), requires_grad=requires_grad)
+
+
+def new_empty(x: Any, *shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Unset entries with the dtype of ``x``."""
+    return empty(*shape, dtype=_dtype_of(x, dtype), requires_grad=requires_grad)
+
+
+def new_full(x: Any, shape: Any, value: float, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """``value`` everywhere, with the dtype of ``x``."""
+    return full(shape, value, dtype=_dtype_of(x, dtype), requires_grad=requires_grad)
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """The vectors as coordinates of a grid: each broadcast along the axes of the others.
+
+    >>> [g.tolist() for g in meshgrid([1, 2], [3, 4])]
+    [[[1, 1], [2, 2]], [[3, 4], [3, 4]]]
+    """
+    given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
+    found = [as_tensor(x) for x in given]
+    if indexing not in ("ij", "xy") or any(x.ndim > 1 for x in found):
+        raise ArgumentError(
+            f"meshgrid(indexing={indexing!r}) of shapes {', '.join(str(x.shape) for x in found)}",
+            why="coordinates are vectors, and the axes are in matrix or Cartesian order",
+            instead="vectors; indexing='ij' or 'xy'",
+        )
+    if indexing == "xy" and len(found) > 1:
+        second, first, *rest = meshgrid(found[1], found[0], *found[2:])
+        return tuple(x for x in (first, second, *rest))
+    shape = tuple(x.numel() for x in found)
+    count = len(found)
+    columns = [x.reshape([-1 if i == j else 1 for j in range(count)]) for i, x in enumerate(found)]
+    return tuple(column.expand(shape) for column in columns)
+
+
+def randint_like(
+    x: Any, low: int, high: Any = None, *, generator: Generator | None = None, dtype: Any = None
+) -> Tensor:
+    """Integers from ``low`` (0) to ``high`` - 1, in the shape and dtype of ``x``."""
+    x = as_tensor(x)
+    low, high = (0, low) if high is None else (low, high)
+    return randint(low, high, x.shape, generator=generator, dtype=x.dtype if dtype is None else dtype)
