@@ -191,7 +191,7 @@ def take_along_dim(x: Any, indices: Any, dim: int | None = None) -> Tensor:
     """:func:`gather` after broadcasting; without ``dim`` the entries of the flattened tensor.
 
     >>> x = [[3, 1], [2, 5]]
-    >>> take_along_dim(x, argsort(x, 1), 1)
+    >>> take_along_dim(x, [[1, 0], [0, 1]], 1)
     tensor([[1, 3],
             [2, 5]])
     """

@@ -41,7 +41,7 @@ def clone(x: Any) -> Tensor:
     return apply(TABLE["clone"], x)
 
 
-def reshape(x: Any, shape: Any, *more: int) -> Tensor:
+def reshape(x: Any, shape: Any = (), *more: int) -> Tensor:
     """The same entries in another shape; one axis may be -1, and is as long as it must be.
 
     >>> reshape([1, 2, 3, 4], 2, -1)
@@ -60,7 +60,7 @@ def _known(x: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def view(x: Any, shape: Any, *more: int) -> Tensor:
+def view(x: Any, shape: Any = (), *more: int) -> Tensor:
     """:func:`reshape`, and an error where that would have to copy."""
     x = as_tensor(x)
     result = reshape(x, shape, *more)
@@ -135,7 +135,7 @@ def unsqueeze(x: Any, dim: int) -> Tensor:
     return reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
 
 
-def permute(x: Any, dims: Any, *more: int) -> Tensor:
+def permute(x: Any, dims: Any = (), *more: int) -> Tensor:
     """The axes in another order."""
     return apply(TABLE["permute"], x, axes=ints((dims, *more)))
 
