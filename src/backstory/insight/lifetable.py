@@ -80,6 +80,11 @@ class LifeTable:
     audited: bool
 
     @property
+    def exact(self) -> bool:
+        """Whether the very update of every event is known: from an audit, or from a scan after each."""
+        return self.audited or bool((np.diff(self.steps) == 1).all())
+
+    @property
     def units(self) -> int:
         """How many units there are."""
         return sum(life.site.units for life in self.sites)
@@ -107,7 +112,7 @@ class LifeTable:
         return int(self.steps[1 + np.argmin(change)]) if change.min() < 0 else None
 
     def __str__(self) -> str:
-        how = "exact" if self.audited else "some events between two steps: run.audit() makes them exact"
+        how = "exact" if self.exact else "some events between two steps: run.audit() makes them exact"
         lines = [f"{'site':24} units  dead  linear  born dead  deaths  revivals   ({how})"]
         lines += [
             f"{life.site.name:24} {life.site.units:5} {len(life.dead):5} {len(life.linear):7}"

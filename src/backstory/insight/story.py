@@ -59,7 +59,7 @@ def story(run: Run) -> str:
     lines = [verdict(run, table), _counts(table)]
     if table.linear:
         lines.append(f"{table.linear} units are linear: they learn, and add no bend.")
-    if not all(event.exact for event in table.events):
+    if not table.exact and table.events:
         lines.append("Some of these events lie between two scans; run.audit() makes every one exact.")
     death = first_to_die(run, table)
     if death is not None:

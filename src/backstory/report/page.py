@@ -116,7 +116,7 @@ def _context(run: Run) -> dict[str, Any]:
 
 def _tiles(table: LifeTable) -> list[dict[str, str]]:
     """The large numbers: what, how many, of what."""
-    seen = WORDS["exact"] if table.audited else WORDS["seen"].format(scans=len(table.steps))
+    seen = WORDS["exact"] if table.exact else WORDS["seen"].format(scans=len(table.steps))
     tiles = [
         _tile("dead", count(table.dead), WORDS["of units"].format(units=count(table.units)), table.dead > 0),
         _tile("born dead", count(table.count(BORN_DEAD)), WORDS["before first"]),

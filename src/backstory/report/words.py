@@ -43,7 +43,7 @@ WORDS = {
     "units": "units",
     "linear": "linear",
     "events exact": "exact events",
-    "all exact": "The run was audited: every birth, death and revival is known to the very update.",
+    "all exact": "Every birth, death and revival is known to the very update.",
     "some exact": (
         "Known to the very update: {exact} of {events} events; any other lies between two scans. A death with"
         " a revival between the same two scans is not seen."
