@@ -30,9 +30,18 @@ def _slope(args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str, default:
     return kwargs.get(name, args[1] if len(args) > 1 else default)
 
 
+def _upper(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    return kwargs.get("upper", args[2] if len(args) > 2 else 1 / 3)
+
+
 RELU = Gate("relu", from_output=True)
 LEAKY = Gate("leaky_relu", open_if=lambda args, kwargs: _slope(args, kwargs, "negative_slope", 0.01) != 0)
-RRELU = Gate("rrelu", open_if=lambda args, kwargs: _slope(args, kwargs, "lower", 0.125) > 0)
+RRELU = Gate(
+    "rrelu",
+    # Its slopes are drawn: one that is 0 has probability 0, unless none else can be.
+    from_output=True,
+    open_if=lambda args, kwargs: _slope(args, kwargs, "lower", 0.125) != 0 or _upper(args, kwargs) != 0,
+)
 CLAMP = Gate("clamp")
 
 NAMES = (
@@ -58,9 +67,11 @@ GATES: dict[Any, Gate] = {
     F.leaky_relu_: LEAKY,
     F.rrelu: RRELU,
     F.rrelu_: RRELU,
+    torch.rrelu: RRELU,
     torch.clamp: CLAMP,
     torch.clamp_: CLAMP,
     torch.clip: CLAMP,
+    torch.clip_: CLAMP,
     torch.clamp_min: CLAMP,
     torch.clamp_min_: CLAMP,
     Tensor.clamp: CLAMP,
@@ -74,22 +85,37 @@ GATES: dict[Any, Gate] = {
 
 
 def gates(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Gate | None:
-    """The gate that this call is, if it is one; a clamp is one where it stops at 0 below."""
+    """The gate that this call is, if it is one; a clamp is one where it stops at 0 below.
+
+    Whole numbers (indices, masks, lengths) have no derivative, and pass no gate.
+    """
     gate = GATES.get(function)
+    if gate is None or not _is_gated(args[0] if args else kwargs.get("input")):
+        return None
     if gate is CLAMP:
         floor = kwargs.get("min", args[1] if len(args) > 1 else None)
         return gate if isinstance(floor, (int, float)) and floor == 0 else None
     return gate
 
 
+def _is_gated(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.is_floating_point()
+
+
 def local_derivative(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """dy/dz at every entry of ``args[0]``: PyTorch's backward of the call for an upstream of 1."""
-    with torch.enable_grad():
+    kwargs = {key: value for key, value in kwargs.items() if key != "out"}
+    # With hooks of its own nothing is offloaded, and checkpointing does not count what is saved here.
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
         z = args[0].detach().requires_grad_()
         # A copy, since the call may work in place.
         y = function(z.clone(), *args[1:], **kwargs)
         (derivative,) = torch.autograd.grad(y, z, torch.ones_like(y))
     return derivative
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 def units_last(x: Tensor, axis: int) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from backstory.adapters.torch.hearing import Hearing
 from backstory.errors import RunError
@@ -27,30 +28,40 @@ class _Hook:
     pickled model, optimizer or parameter is not watched.
     """
 
-    def __init__(self, source: Attachment, method: Callable[..., None], keeps: bool = False) -> None:
+    def __init__(self, source: Attachment, method: Callable[..., Any], keeps: bool = False) -> None:
         self._source = weakref.ref(source)
         self._method = method
         self._kept = source if keeps else None
 
-    def __call__(self, *args: Any) -> None:
+    def __call__(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():
-            return
+            return None
         source = self._source()
         if source is not None and source.alive:
             try:
-                self._method(source, *args)
+                return self._method(source, *args)
             except Exception as error:
                 source.fail(error)
+        return None
 
     def __deepcopy__(self, memo: Any) -> Callable[..., None]:
         return _nothing
 
-    def __reduce__(self) -> str:
-        return "_nothing"
+    def __reduce__(self) -> Any:
+        return _unwatched, ()
 
 
 def _nothing(*args: Any) -> None:
     """What the hook of a copied model is."""
+
+
+def _unwatched() -> Callable[..., None]:
+    return _nothing
+
+
+def _has_closure(optimizer: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a step was called with a closure."""
+    return kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
 
 
 def _remove(handles: list[Any]) -> None:
@@ -78,9 +89,11 @@ class Attachment(Source):
             if id(p) not in moved or not p.requires_grad
         }
         self.hearing = Hearing()
+        self.closing = False  # whether the step under way computes its gradients itself, by a closure
         self._pid = os.getpid()
         self._handles: list[Any] = []
         self._warned: set[str] = set()
+        self._failed = False
 
     @property
     def alive(self) -> bool:
@@ -118,12 +131,18 @@ class Attachment(Source):
         moved = [p for _, p in self.parameters]
         return [p for p in moved if p.ndim > 1] or moved
 
+    def fail(self, error: Exception) -> None:
+        self._failed = True
+        super().fail(error)
+
     def detach(self) -> None:
+        if not self._failed:
+            self.standing()
         _remove(self._handles)
         _watched.discard(self.model)
 
-    def begin(self) -> None:
-        """A forward pass of the whole model begins."""
+    def begin(self, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """A forward pass of the whole model begins; what it is called with instead, if anything."""
 
     def end(self) -> None:
         """It has ended, perhaps by an exception."""
@@ -131,8 +150,8 @@ class Attachment(Source):
     def before_step(self) -> None:
         """The optimizer is about to move the parameters: measure."""
 
-    def _called(self, *call: Any) -> None:
-        self.begin()
+    def _called(self, model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        return self.begin(args)
 
     def _returned(self, *call: Any) -> None:
         self.end()
@@ -141,11 +160,13 @@ class Attachment(Source):
         self.hearing.accumulated(p)
 
     def _step_begins(self, *call: Any) -> None:
-        self.hearing.step_begins()
+        self.closing = _has_closure(*call)
+        self.hearing.step_begins(self.closing)
         self.before_step()
         self.tell("before_step")
 
     def _step_ends(self, *call: Any) -> None:
+        self.hearing.moved()
         self.step += 1
         self.tell("after_step")
         self.hearing.step_ends()
@@ -163,6 +184,17 @@ class Attachment(Source):
             self.warn(
                 f"{len(replaced)} parameters were replaced since watch(), first {replaced[0]}; the new are "
                 "not recorded: run.close(), and watch() again with an optimizer that holds them"
+            )
+            return
+        recorded = {name for name, _ in self.parameters}
+        moved = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        added = [
+            name for name, p in now.items() if name not in recorded and p.requires_grad and id(p) in moved
+        ]
+        if added:
+            self.warn(
+                f"the optimizer moves {len(added)} parameters that it did not at watch(), first {added[0]}; "
+                "their norms are not recorded: run.close(), and watch() again"
             )
 
     def warn(self, what: str) -> None:
@@ -192,6 +224,13 @@ def check_parts(model: nn.Module, optimizer: Any) -> None:
             "watch() of a model that is already watched, or a part of which is",
             why="two recordings would see each other's scans",
             instead="run.close() on the first recording",
+        )
+    lazy = [name for name, p in model.named_parameters() if is_lazy(p)]
+    if lazy:
+        raise RunError(
+            f"watch() received a model whose {lazy[0]} has no shape yet",
+            why="a lazy module makes its parameters in its first forward pass",
+            instead="one forward pass before the optimizer is built and watch() is called",
         )
     moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not any(id(p) in moved and p.requires_grad for p in model.parameters()):

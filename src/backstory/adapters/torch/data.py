@@ -26,8 +26,8 @@ LEAST, MOST = 16, 512  # samples in one chunk
 class Declared(ABC):
     """The inputs on which a unit counts as dead or alive."""
 
-    def __init__(self, size: int, device: torch.device) -> None:
-        self.size, self.device = size, device
+    def __init__(self, size: int, model: nn.Module) -> None:
+        self.size, self.model = size, model
 
     @abstractmethod
     def take(self, samples: Sequence[int]) -> Call:
@@ -45,14 +45,18 @@ class Declared(ABC):
             count = min(max(ENTRIES * len(samples) // max(entries, 1), LEAST), MOST)
 
     def _moved(self, x: Any) -> Any:
-        return x.to(self.device, non_blocking=True) if isinstance(x, Tensor) else x
+        """``x`` where the model now is."""
+        if not isinstance(x, Tensor):
+            return x
+        p = next(self.model.parameters(), None)
+        return x if p is None else x.to(p.device, non_blocking=True)
 
 
 class _Tensors(Declared):
     """Tensors with one sample per row; the arguments of the model."""
 
-    def __init__(self, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], device: torch.device) -> None:
-        super().__init__(_rows(args, kwargs), device)
+    def __init__(self, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], model: nn.Module) -> None:
+        super().__init__(_rows(args, kwargs), model)
         self.args, self.kwargs = args, kwargs
 
     def take(self, samples: Sequence[int]) -> Call:
@@ -66,10 +70,8 @@ class _Tensors(Declared):
 class _Items(Declared):
     """A data set, whose items are collated as its loader does; of (inputs, targets) the inputs."""
 
-    def __init__(
-        self, items: Any, collate: Callable[..., Any], model: nn.Module, device: torch.device
-    ) -> None:
-        super().__init__(len(items), device)
+    def __init__(self, items: Any, collate: Callable[..., Any], model: nn.Module) -> None:
+        super().__init__(_length(items), model)
         self.items, self.collate = items, collate
         parameters = inspect.signature(model.forward).parameters.values()
         self.names = {p.name for p in parameters}
@@ -80,25 +82,27 @@ class _Items(Declared):
         if isinstance(batch, (tuple, list)):
             batch = batch[0]
         if not isinstance(batch, Mapping):
+            _check_finite(batch, samples)
             return (self._moved(batch),), {}
         named = {key: x for key, x in batch.items() if self.any_name or key in self.names}
+        for x in named.values():
+            _check_finite(x, samples)
         return (), {key: self._moved(x) for key, x in named.items()}
 
 
 def declared(data: Any, model: nn.Module) -> Declared:
     """The declared data, or an error that says what is wrong with it."""
     first = next(model.parameters(), torch.empty(0))
-    device = first.device
     if isinstance(data, DataLoader):
-        made: Declared = _Items(data.dataset, data.collate_fn, model, device)
+        made: Declared = _Items(data.dataset, data.collate_fn, model)
     elif isinstance(data, Dataset):
-        made = _Items(data, default_collate, model, device)
+        made = _Items(data, default_collate, model)
     elif isinstance(data, Mapping):
-        made = _Tensors((), {key: _tensor(x, first) for key, x in data.items()}, device)
+        made = _Tensors((), {key: _tensor(x, first) for key, x in data.items()}, model)
     elif isinstance(data, (tuple, list)) and data and all(isinstance(x, (Tensor, np.ndarray)) for x in data):
-        made = _Tensors(tuple(_tensor(x, first) for x in data), {}, device)
+        made = _Tensors(tuple(_tensor(x, first) for x in data), {}, model)
     else:
-        made = _Tensors((_tensor(data, first),), {}, device)
+        made = _Tensors((_tensor(data, first),), {}, model)
     if made.size == 0:
         raise ArgumentError(
             f"watch(data=…) received a {type(data).__name__} without samples",
@@ -120,14 +124,33 @@ def _tensor(x: Any, like: Tensor) -> Tensor:
         ) from error
     if not isinstance(x, Tensor) and found.is_floating_point():
         found = found.to(like.dtype)
-    if found.is_floating_point() and not torch.isfinite(found).all():
-        bad = (~torch.isfinite(found)).reshape(len(found), -1).any(1).nonzero()[:, 0] if found.ndim else [0]
+    _check_finite(found, range(len(found) if found.ndim else 1))
+    return found
+
+
+def _check_finite(x: Any, samples: Sequence[int]) -> None:
+    """Refuse NaN and infinity; ``x`` holds these samples."""
+    if isinstance(x, Tensor) and x.is_floating_point() and not torch.isfinite(x).all():
+        rows = len(samples) if x.ndim and len(x) == len(samples) else 1
+        bad = (~torch.isfinite(x)).reshape(rows, -1).any(1).nonzero()[:, 0]
         raise ArgumentError(
-            f"watch(data=…) received NaN or infinity in {len(bad)} samples, first in sample {int(bad[0])}",
+            f"watch(data=…) received NaN or infinity in {len(bad)} samples, "
+            f"first in sample {samples[int(bad[0])]}",
             why="no activation of such a sample means anything",
             instead="the data without these samples, or with the missing values filled in",
         )
-    return found
+
+
+def _length(items: Any) -> int:
+    """The number of items of a data set, which must be known."""
+    try:
+        return len(items)
+    except TypeError as error:
+        raise ArgumentError(
+            f"watch(data=…) received a {type(items).__name__}, which has no length",
+            why="a scan reads the same samples every time, by their numbers; a stream gives each but once",
+            instead="a tensor of inputs, or a Dataset with __len__ and __getitem__",
+        ) from error
 
 
 def _rows(args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> int:

@@ -135,13 +135,13 @@ class FrontFinder(AxisMode):
                 scale, shift = _normalisation(made, where)
                 made = made.arguments["input"]
             elif made.kind in ("linear", "conv"):
-                layer = _linear(made, where) if made.kind == "linear" else _convolution(made, where)
-                return Front(z, row, at_zero, self._layer(made, layer, where.unit), scale, shift, skip)
+                x, output = _linear(made, where) if made.kind == "linear" else _convolution(made, where)
+                return Front(z, row, at_zero, self._layer(made, x, output), scale, shift, skip)
             else:
                 raise _Unknown("what stands in front is no linear layer or convolution")
 
     def _layer(self, made: _Made, x: Tensor, unit: int) -> Layer:
-        """The layer of one unit on its inputs ``x``."""
+        """One output ``unit`` of the layer on its inputs ``x``."""
         weight, bias = made.arguments["weight"], made.arguments.get("bias")
         return Layer(
             _array(weight[unit]).reshape(-1),
@@ -202,7 +202,7 @@ def _normalisation(made: _Made, where: _Where) -> tuple[float, float]:
     u = a["input"].value.to(torch.float64)
     index = where.index
     if made.kind == "batch norm":
-        channel = where.unit
+        channel = index[1]
         if a["running_mean"] is None:
             others = [i for i in range(u.ndim) if i != 1]
             mean, variance = u.mean(others)[channel], u.var(others, correction=0)[channel]
@@ -221,14 +221,14 @@ def _normalisation(made: _Made, where: _Where) -> tuple[float, float]:
     return scale, offset - scale * float(mean)
 
 
-def _linear(made: _Made, where: _Where) -> Tensor:
-    """The inputs of the unit: the last axis of the layer's input, on the entry's row."""
+def _linear(made: _Made, where: _Where) -> tuple[Tensor, int]:
+    """What made the entry: the last axis of the layer's input, on the entry's row; and which output."""
     x = made.arguments["input"].value
-    return x[where.index[:-1]]
+    return x[where.index[:-1]], where.index[-1]
 
 
-def _convolution(made: _Made, where: _Where) -> Tensor:
-    """The inputs of the channel at the entry's position: the patch under the kernel."""
+def _convolution(made: _Made, where: _Where) -> tuple[Tensor, int]:
+    """What made the entry: the patch under the kernel at its position; and which channel."""
     a = made.arguments
     x, weight = a["input"].value, a["weight"]
     spatial = weight.ndim - 2
@@ -243,7 +243,7 @@ def _convolution(made: _Made, where: _Where) -> Tensor:
         slice(at * step, at * step + (kernel - 1) * gap + 1, gap)
         for at, step, kernel, gap in zip(position, stride, weight.shape[2:], dilation, strict=True)
     ]
-    return x[(slice(group * inputs, (group + 1) * inputs), *windows)]
+    return x[(slice(group * inputs, (group + 1) * inputs), *windows)], channel
 
 
 def _each(value: Any, count: int) -> Sequence[int]:

@@ -30,6 +30,9 @@ class Hearing:
         self.skipped = 0
         self.scale: Tensor | None = None
         self._versions: dict[int, int] = {}
+        self._before_pass = 0
+        self._outside: int | None = None  # losses heard before a closure was called
+        self._first: list[Tensor] | None = None
         self._task = -1
         self._outer_task: int | None = None
         self._upstream: weakref.ref[Tensor] | None = None
@@ -39,22 +42,40 @@ class Hearing:
 
         What was heard before the gradients were cleared moves nothing any more: that step was skipped.
         """
-        version = -1 if p.grad is None else p.grad._version
-        before = self._versions.get(id(p), -1)
-        self._versions[id(p)] = version
         task = torch._C._current_graph_task_id()
-        if task == self._task:
-            return
-        self._task = task
-        frame, nested = _waiting_backward()
-        if frame is None or self._same_pass(frame, nested, task):
-            return
-        if self.losses and version != before + 1:
-            self.losses = []
+        if task != self._task:
+            self._task = task
+            frame, nested = _waiting_backward()
+            if frame is not None and not self._same_pass(frame, nested, task):
+                self._before_pass = len(self.losses)
+                roots = frame.f_locals["tensors"]
+                roots = (roots,) if isinstance(roots, Tensor) else roots
+                # Copies: the user may change a loss in place, or have cut it out of something large.
+                self.losses += [
+                    root.detach().clone() for root in roots if isinstance(root, Tensor) and root.numel() == 1
+                ]
+        if self._was_cleared(p):
+            self._forget_earlier(p)
+
+    def _was_cleared(self, p: Tensor) -> bool:
+        """Whether the gradient was cleared since the last pass that reached ``p`` in this step."""
+        g = p.grad
+        if g is None:
+            return False
+        version, before = g._version, self._versions.get(id(p))
+        self._versions[id(p)] = version
+        # With create_graph=True each pass makes a new gradient, of which the version says nothing.
+        return before is not None and version != before + 1 and not g.requires_grad
+
+    def _forget_earlier(self, p: Tensor) -> None:
+        """Forget the losses of earlier passes, but those that a closure gave first: they led to its step."""
+        if self._before_pass:
+            if self._outside is not None:
+                self._first = self._first or self.losses[self._outside : self._before_pass]
+            self.losses = self.losses[self._before_pass :]
+            self._before_pass = 0
             self.skipped += 1
-        roots = frame.f_locals["tensors"]
-        roots = (roots,) if isinstance(roots, Tensor) else roots
-        self.losses += [root.detach() for root in roots if isinstance(root, Tensor) and root.numel() == 1]
+        self._versions = {id(p): self._versions[id(p)]}
 
     def _same_pass(self, frame: Any, nested: bool, task: int) -> bool:
         """Whether this pass was heard already, from another task of it."""
@@ -70,21 +91,28 @@ class Hearing:
         self._outer_task = None if nested else task
         return False
 
-    def step_begins(self) -> None:
-        """Find the GradScaler that is taking this step, if one is."""
-        self.scale = None
+    def step_begins(self, closure: bool = False) -> None:
+        """Find the GradScaler that is taking this step, if one is; a closure will be heard in it."""
+        self.scale, self._outside = None, len(self.losses) if closure else None
         frame: Any = sys._getframe(1)
         for _ in range(NEAR):
             if frame is None:
                 return
             if frame.f_code is SCALED_STEP:
-                self.scale = frame.f_locals["self"]._scale
+                scale = frame.f_locals["self"]._scale
+                self.scale = None if scale is None else scale.clone()  # it is updated in place
                 return
             frame = frame.f_back
 
+    def moved(self) -> None:
+        """The parameters have moved: of a closure's losses the first are the step's."""
+        self.losses = self._first or self.losses
+
     def step_ends(self) -> None:
         """What was heard has moved the parameters."""
-        self.losses, self.scale = [], None
+        self.losses, self.scale, self._first = [], None, None
+        self._before_pass, self._outside = 0, None
+        self._versions.clear()
 
 
 def _waiting_backward() -> tuple[Any, bool]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -44,19 +46,29 @@ class Autocast:
 
 
 @contextmanager
-def evaluation(model: nn.Module, autocast: Autocast) -> Iterator[None]:
+def evaluation(
+    model: nn.Module, autocast: Autocast, generator: torch.Generator | None = None
+) -> Iterator[None]:
     """The model in evaluation mode, recording no graph and uncompiled.
 
-    Training flags, buffers and PyTorch's random streams are put back.
+    Training flags, buffers and random streams (also ``generator``, Python's and NumPy's) are put back.
     """
     flags = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer._version, buffer.clone()) for buffer in model.buffers()]
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    buffers = [
+        (module._buffers, name, buffer, buffer._version, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.random.fork_rng(devices=[device.index or 0 for device in devices]))
-        stack.enter_context(torch.autocast(autocast.device, autocast.dtype, autocast.enabled))
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(_random_streams(model, generator))
+        # Without the cache: weights cast here would serve a forward pass around the scan, and have no graph.
+        stack.enter_context(
+            torch.autocast(autocast.device, autocast.dtype, autocast.enabled, cache_enabled=False)
+        )
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes a second
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # a checkpointed module asks for gradients, and so on
         try:
@@ -67,9 +79,26 @@ def evaluation(model: nn.Module, autocast: Autocast) -> Iterator[None]:
         finally:
             for module, training in flags:
                 module.__dict__["training"] = training
-            for buffer, version, value in buffers:
+            for holder, name, buffer, version, value in buffers:
                 if buffer._version != version:
                     buffer.copy_(value)
+                holder[name] = buffer
+
+
+@contextmanager
+def _random_streams(model: nn.Module, generator: torch.Generator | None) -> Iterator[None]:
+    """What is drawn inside is drawn again behind it."""
+    devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
+    own = None if generator is None else generator.get_state()
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's, not ours)
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+            if generator is not None and own is not None:
+                generator.set_state(own)
 
 
 class AxisMode(SiteMode):
@@ -87,7 +116,7 @@ class AxisMode(SiteMode):
         result = func(*args, **kwargs)
         for one in tensors_of(result):
             axis = channel_axis(func, args, one)
-            axis = inherited_axis(func, args, one, self._axes) if axis is None else axis
+            axis = inherited_axis(func, args, kwargs, one, self._axes) if axis is None else axis
             if axis is not None:
                 self._axes[one] = axis
         return result
@@ -103,9 +132,9 @@ class Scanner(AxisMode):
         self.axes: dict[Key, int] = {}
         self._offset = self._samples = 0
 
-    def scan(self, autocast: Autocast) -> dict[str, SiteScan]:
+    def scan(self, autocast: Autocast, generator: torch.Generator | None) -> dict[str, SiteScan]:
         """Every site on the declared data, in the order in which they run."""
-        with evaluation(self.model, autocast):
+        with evaluation(self.model, autocast, generator):
             for offset, samples, (args, kwargs) in self.data.chunks():
                 self._offset, self._samples = offset, samples
                 self.restart()

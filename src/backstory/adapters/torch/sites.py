@@ -13,15 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import CheckpointFunction
 
 from backstory.adapters.torch.activations import GATES, Gate, gates
 
-__all__ = ["Key", "SiteMode", "is_calling", "module_paths"]
+__all__ = ["Key", "SiteMode", "is_calling", "is_repeated", "module_paths"]
 
 #: (module path, operation, the call's index within one forward pass of the model)
 Key = tuple[str, str, int]
 
 CALL = nn.Module._call_impl.__code__
+REENTRANT = CheckpointFunction.backward.__code__
 
 
 def module_paths(model: nn.Module) -> dict[int, str]:
@@ -41,6 +43,21 @@ def is_calling(model: nn.Module, skip: int = 0) -> bool:
     return False
 
 
+def is_repeated() -> bool:
+    """Whether a backward pass computes the present forward pass again, and the first time was seen.
+
+    Reentrant checkpointing runs it without gradients first, which is not seen.
+    """
+    if torch._C._current_graph_task_id() < 0:
+        return False
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is REENTRANT:
+            return False
+        frame = frame.f_back
+    return True
+
+
 class SiteMode(TorchFunctionMode):
     """Names the sites that run; a subclass looks at them in :meth:`gate`."""
 
@@ -58,13 +75,18 @@ class SiteMode(TorchFunctionMode):
         gate = gates(func, args, kwargs) if func in GATES else None
         if gate is None:
             return self.other(func, args, kwargs)
+        if not args:  # called with names alone
+            kwargs = dict(kwargs)
+            args = (kwargs.pop("input"),)
         path = self._path()
+        if path is None:
+            return self.other(func, args, kwargs)
         call = self._calls.get((path, gate.name), 0)
         self._calls[path, gate.name] = call + 1
         return self.gate((path, gate.name, call), gate, func, args, kwargs)
 
-    def _path(self) -> str:
-        """The path of the module whose forward is running."""
+    def _path(self) -> str | None:
+        """The path of the module whose forward is running; ``None`` if no forward of the model is."""
         frame: Any = sys._getframe(2)
         while frame is not None:
             if frame.f_code is CALL:
@@ -72,7 +94,7 @@ class SiteMode(TorchFunctionMode):
                 if path is not None:
                     return path
             frame = frame.f_back
-        return ""
+        return None
 
     def gate(self, key: Key, gate: Gate, func: Any, args: Any, kwargs: Any) -> Any:
         """Run a gating function at the site ``key``, and return its result."""
@@ -95,23 +117,34 @@ def channel_axis(func: Any, args: Any, result: Tensor) -> int | None:
         return -int(name[-2]) - 1
     if name in ("batch_norm", "instance_norm", "group_norm"):
         return 1 - result.ndim
-    return -1 if name in ("linear", "layer_norm", "rms_norm", "embedding", "matmul", "bmm") else None
+    return -1 if name in ("linear", "embedding", "matmul", "bmm") else None
 
 
-#: Functions after which an axis of the same number means something else.
-MOVING = frozenset(("transpose", "permute", "movedim", "moveaxis", "swapaxes", "swapdims", "einsum", "t"))
+#: Functions that move axes, and those that change how many units there are but not where.
+MOVING = frozenset(("transpose", "permute", "movedim", "moveaxis", "swapaxes", "swapdims", "t"))
+KEEPING = frozenset(("cat", "concat", "concatenate", "split", "chunk", "narrow", "__getitem__"))
 
 
-def inherited_axis(func: Any, args: Any, result: Tensor, known: Any) -> int | None:
+def inherited_axis(func: Any, args: Any, kwargs: Any, result: Tensor, known: Any) -> int | None:
     """Where the units are, from an argument of as many axes that has as many units there."""
-    if getattr(func, "__name__", "") in MOVING:
-        return None
-    for a in args:
+    name = getattr(func, "__name__", "")
+    given = [a for one in args for a in (one if isinstance(one, (list, tuple)) else (one,))]
+    for a in given:
         if isinstance(a, Tensor) and a in known and a.ndim == result.ndim:
             axis = known[a]
-            if a.shape[axis] == result.shape[axis]:
+            if name in MOVING:
+                return _moved(func, args, kwargs, axis)
+            if a.shape[axis] == result.shape[axis] or name in KEEPING:
                 return axis
-    return None
+    return -1 if name in ("layer_norm", "rms_norm") else None
+
+
+def _moved(func: Any, args: Any, kwargs: Any, axis: int) -> int:
+    """Where a function that moves axes puts ``axis``: found on a tensor that has a stride there alone."""
+    strides = [0] * args[0].ndim
+    strides[axis] = 1
+    marked = func(torch.empty_strided(args[0].shape, strides, dtype=torch.bool), *args[1:], **kwargs)
+    return marked.stride().index(1) - marked.ndim
 
 
 def tensors_of(result: Any) -> list[Tensor]:

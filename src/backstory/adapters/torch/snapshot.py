@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from backstory.errors import RunError
 from backstory.insight.snapshot import Snapshot
 
 __all__ = ["restore", "take_snapshot"]
@@ -18,7 +19,10 @@ def take_snapshot(step: int, model: nn.Module, optimizer: Any, generator: torch.
     tensors = {f"model/{name}": _array(x) for name, x in _state(model).items()}
     counts: dict[str, Any] = {}
     for name, p in model.named_parameters():
-        for key, value in optimizer.state.get(p, {}).items():
+        state = optimizer.state.get(p, {})
+        if any(isinstance(value, (list, tuple, dict)) for value in state.values()):
+            continue  # LBFGS's history: half of a state would be worse than none
+        for key, value in state.items():
             place = f"optimizer/{name}/{key}"
             if isinstance(value, Tensor):
                 tensors[place] = _array(value)
@@ -34,8 +38,19 @@ def restore(
     taken: Snapshot, model: nn.Module, optimizer: Any = None, generator: torch.Generator | None = None
 ) -> None:
     """Put parameters and buffers back, and the optimizer's state and random streams if it is given."""
+    now = _state(model)
+    for name, x in now.items():
+        kept = taken.tensors.get(f"model/{name}")
+        if kept is None or kept.shape != tuple(x.shape):
+            raise RunError(
+                f"restoring {name} of shape {tuple(x.shape)}",
+                why="the snapshot has no such entry"
+                if kept is None
+                else f"the snapshot has shape {kept.shape}",
+                instead="a model like the one that was recorded",
+            )
     with torch.no_grad():
-        for name, x in _state(model).items():
+        for name, x in now.items():
             x.copy_(torch.from_numpy(taken.tensors[f"model/{name}"].copy()))
     if optimizer is None:
         return

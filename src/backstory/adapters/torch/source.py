@@ -15,7 +15,7 @@ from backstory.adapters.torch.fronts import FrontFinder
 from backstory.adapters.torch.scan import Scanner, evaluation
 from backstory.adapters.torch.snapshot import restore, take_snapshot
 from backstory.adapters.torch.statistics import Statistics
-from backstory.errors import RunError
+from backstory.errors import BackstoryError, RunError
 from backstory.insight.scan import SiteScan
 from backstory.insight.snapshot import Snapshot
 from backstory.insight.source import Asked, Front
@@ -64,8 +64,10 @@ class TorchSource(Statistics):
     def scan(self, peaks: bool = False) -> dict[str, SiteScan]:
         scanner = Scanner(self.model, self.data, peaks)
         try:
-            found = scanner.scan(self.autocast)
-        except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
+            found = scanner.scan(self.autocast, self.generator)
+        except BackstoryError:
+            raise
+        except Exception as error:
             raise RunError(
                 f"scanning {type(self.model).__name__} on the declared data",
                 why=f"the model raised {type(error).__name__}: {error}",
@@ -87,20 +89,28 @@ class TorchSource(Statistics):
         return {name: x.detach().to("cpu", copy=True) for name, x in state.items()}
 
     def before(self) -> dict[str, Before]:
-        names = {id(p): name for name, p in self.parameters}
-        rule = rule_of(self.optimizer)
+        names = {id(p): name for name, p in self.named.items()}
         found = {}
         for group in self.optimizer.param_groups:
             settings = {key: value for key, value in group.items() if key != "params"}
             for p in group["params"]:
                 if id(p) in names:
+                    rule, gradient = self._rule_and_gradient(p)
                     state = {key: _kept(x) for key, x in self.optimizer.state.get(p, {}).items()}
-                    gradient = None if p.grad is None or p.grad.is_sparse else _Rows(p.grad)
-                    known = rule if gradient is not None or p.grad is None else None
                     found[names[id(p)]] = Before(
-                        known, self.optimizer_name, _Rows(p), gradient, state, settings
+                        rule, self.optimizer_name, _Rows(p), gradient, state, settings
                     )
         return found
+
+    def _rule_and_gradient(self, p: Tensor) -> tuple[str | None, _Rows | None]:
+        """The rule and the gradient by which the coming step moves ``p``; no gradient: not at all."""
+        g = p.grad
+        if self.closing or (g is not None and g.is_sparse):
+            return None, _Rows(p)  # it moves in a way that is not known here
+        scale = getattr(self.optimizer, "grad_scale", None)
+        if g is not None and scale is not None:  # a fused optimizer takes the GradScaler's factor out itself
+            g = g / scale.to(g.device)
+        return rule_of(self.optimizer), None if g is None else _Rows(g)
 
     def fronts(self, asked: Sequence[Asked], values: Mapping[str, Tensor] | None = None) -> list[Front]:
         samples = sorted({one.sample for one in asked})
@@ -108,7 +118,7 @@ class TorchSource(Statistics):
         now = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         held = now if values is None else {name: x.to(now[name].device) for name, x in values.items()}
         finder = FrontFinder(self.model, {id(x): name for name, x in held.items()})
-        with evaluation(self.model, self.autocast), finder:
+        with evaluation(self.model, self.autocast, self.generator), finder:
             if values is None:
                 self.model(*args, **kwargs)
             else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +19,7 @@ from backstory.adapters.torch.attach import Attachment
 from backstory.adapters.torch.changes import Changes, norms
 from backstory.adapters.torch.fetch import Parcel
 from backstory.adapters.torch.scan import Autocast
-from backstory.adapters.torch.sites import Key, SiteMode, default_axis, is_calling, on_top
+from backstory.adapters.torch.sites import Key, SiteMode, default_axis, is_calling, is_repeated, on_top
 from backstory.insight.sites import site_name
 from backstory.insight.source import StepStatistics
 
@@ -65,19 +67,22 @@ class Statistics(Attachment):
         self._indices: dict[Key, int] = {}
         self._fetched = time.monotonic()
 
-    def begin(self) -> None:
+    def begin(self, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self._entered:
             if self._thread != threading.get_ident():
-                return  # of forward passes in several threads at once the first is seen
+                return None  # of forward passes in several threads at once the first is seen
             if not is_calling(self.model, skip=1):
                 self._leave()  # a KeyboardInterrupt went through the last one, and no hook saw it
-        if torch.is_grad_enabled() and self.model.training and self.measuring:
-            self._entered += 1
-            if self._entered == 1:
-                self._thread = threading.get_ident()
-                self.autocast = Autocast.now(self._tensors[0].device.type)
-                self._mode.restart()
-                self._mode.__enter__()
+        if not (self.model.training and self.measuring and torch.is_grad_enabled() and not is_repeated()):
+            return None
+        self._entered += 1
+        if self._entered > 1:
+            return None
+        self._thread = threading.get_ident()
+        self.autocast = Autocast.now(self._tensors[0].device.type)
+        self._mode.restart()
+        self._mode.__enter__()
+        return _Call(args, self)
 
     def end(self) -> None:
         if self._entered and self._thread == threading.get_ident():
@@ -86,6 +91,11 @@ class Statistics(Attachment):
                 self._leave()
                 if self.error is not None:  # while the mode was active it could not be ended
                     raise self.error
+
+    def interrupted(self) -> None:
+        """A call has gone; if its end was not heard of, something but an Exception went through it."""
+        if self._entered and self._thread == threading.get_ident() and not is_calling(self.model):
+            self._leave()
 
     def _leave(self) -> None:
         self._entered = 0
@@ -106,7 +116,7 @@ class Statistics(Attachment):
         if self._measured:
             with torch.no_grad():
                 self._changes = self._changes or Changes(self.optimizer, self._tensors)
-                self._changes.before()
+                self._changes.before(self.closing)
 
     def measured(self, rest: bool = False) -> list[StepStatistics]:
         if not rest:
@@ -214,6 +224,22 @@ def _combine(entry: _Gathered) -> None:
         entry.opened[key] = [int(rows_now), summed.pop(0) if everywhere else int(rows_now)]
 
 
+class _Call(tuple[Any, ...]):
+    """The arguments of a call of the model, which live as long as it does."""
+
+    def __new__(cls, args: tuple[Any, ...], statistics: Statistics) -> _Call:
+        call = super().__new__(cls, args)
+        call._statistics = weakref.ref(statistics)
+        return call
+
+    _statistics: weakref.ref[Statistics]
+
+    def __del__(self) -> None:
+        statistics = self._statistics()
+        if statistics is not None:
+            statistics.interrupted()
+
+
 class _Counter(SiteMode):
     """Counts open gates while the model's forward runs."""
 
@@ -223,25 +249,40 @@ class _Counter(SiteMode):
         self.units: dict[Key, int] = {}
 
     def gate(self, key: Key, gate: Gate, func: Any, args: Any, kwargs: Any) -> Any:
-        if self._statistics.error is not None:
-            return func(*args, **kwargs)
-        axis, rows, counts = -1, 0, None
-        try:
-            axis, rows = self._units_and_rows(key, args[0])
-            if gate.open_if is not None and gate.open_if(args, kwargs):
-                counts = rows
-            elif not gate.from_output:
-                counts = open_counts(local_derivative(func, args, kwargs).abs(), axis)
-        except Exception as error:
-            self._statistics.error = error
+        # What is counted before the call and after it; in place it takes its input away.
+        seen = self._guarded(self._before, key, gate, func, args, kwargs)
         result = func(*args, **kwargs)
-        if self._statistics.error is None:
-            self._statistics.count(key, rows, open_counts(result, axis) if counts is None else counts)
+        if seen is not None:
+            self._guarded(self._after, key, *seen, result)
         return result
 
-    def _units_and_rows(self, key: Key, z: Tensor) -> tuple[int, int]:
-        """On which axis the units of the site are, and how many entries each unit has."""
-        axis = self._statistics.axes.get(key)
-        axis = default_axis(z) if axis is None else axis
-        units = self.units[key] = z.shape[axis] if z.ndim else 1
-        return axis, z.numel() // max(units, 1)
+    def _guarded(self, method: Callable[..., Any], *args: Any) -> Any:
+        """Call ``method``; an error of it ends the recording, later, and not the forward pass."""
+        if self._statistics.error is None:
+            try:
+                return method(*args)
+            except Exception as error:
+                self._statistics.error = error
+        return None
+
+    def _before(self, key: Key, gate: Gate, func: Any, args: Any, kwargs: Any) -> tuple[int, int, Any]:
+        """The units' axis, how many entries each unit has, and the open ones, if the input tells."""
+        z = args[0]
+        axis = self._statistics.axes.get(key, default_axis(z))
+        rows = z.numel() // max(z.shape[axis] if z.ndim else 1, 1)
+        if gate.open_if is not None and gate.open_if(args, kwargs):
+            return axis, rows, rows
+        if gate.from_output:
+            return axis, rows, None
+        return axis, rows, open_counts(local_derivative(func, args, kwargs).abs(), axis)
+
+    def _after(self, key: Key, axis: int, rows: int, counts: Any, result: Tensor) -> None:
+        units = result.shape[axis] if result.ndim else 1
+        if self.units.setdefault(key, units) != units:
+            self._statistics.warn(
+                f"the site {site_name(key)} ran with {units} units and with {self.units[key]} before: "
+                "its gates are counted only where it has the latter"
+            )
+            return
+        with torch.no_grad():
+            self._statistics.count(key, rows, open_counts(result, axis) if counts is None else counts)
