@@ -62,9 +62,12 @@ class Run:
 
     @property
     def rates(self) -> np.ndarray:
-        """The learning rate of every parameter group at every step: (steps, groups)."""
-        rows = self._rows("SELECT rates FROM steps ORDER BY step")
-        return np.array([np.frombuffer(blob) for (blob,) in rows])
+        """The learning rate of every parameter group at every step; NaN before the group was added."""
+        rows = [np.frombuffer(blob) for (blob,) in self._rows("SELECT rates FROM steps ORDER BY step")]
+        table = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
+        for step, rates in zip(table, rows, strict=True):
+            step[: len(rates)] = rates
+        return table
 
     def norms(self) -> dict[str, np.ndarray]:
         """Per parameter an array (3, steps): the 2-norms of its gradient, of its change and of its weights.

@@ -1,4 +1,4 @@
-"""A second, slow, obvious implementation of what is recorded, in plain PyTorch, and the models it looks at."""
+"""A second, slow, obvious implementation of what is recorded, in plain PyTorch, and its models."""
 
 from __future__ import annotations
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional as F
-
 from adapters.torch.slow import (
     Gated,
     gates_of,
@@ -21,6 +18,9 @@ from adapters.torch.slow import (
     step_once,
     wide_linear,
 )
+from torch import nn
+from torch.nn import functional as F
+
 from backstory.adapters.torch.activations import GATES, gates, local_derivative, open_counts, units_last
 from backstory.insight import watch
 

@@ -99,7 +99,7 @@ class Hearing:
             if frame is None:
                 return
             if frame.f_code is SCALED_STEP:
-                scale = frame.f_locals["self"]._scale
+                scale = getattr(frame.f_locals["self"], "_scale", None)  # a disabled one has none
                 self.scale = None if scale is None else scale.clone()  # it is updated in place
                 return
             frame = frame.f_back

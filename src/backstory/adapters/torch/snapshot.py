@@ -74,7 +74,8 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 def _array(x: Tensor) -> np.ndarray:
     """A copy as an array; bfloat16, which NumPy lacks, as float32, which holds it exactly."""
-    x = x.detach().to("cpu", torch.float32 if x.dtype == torch.bfloat16 else x.dtype, copy=True)
+    x = x.detach() if x.layout == torch.strided else x.detach().to_dense()
+    x = x.to("cpu", torch.float32 if x.dtype == torch.bfloat16 else x.dtype, copy=True)
     return x.contiguous().numpy()
 
 
