@@ -103,4 +103,6 @@ def raw_index(index: Any) -> Any:
     if isinstance(index, list):
         return np.asarray(index) if index else np.empty(0, np.int64)
     array = raw(index)
-    return array.copy() if isinstance(array, np.ndarray) else array
+    if not isinstance(array, np.ndarray):
+        return array
+    return array.item() if array.ndim == 0 and array.dtype.kind in "iu" else array.copy()

@@ -64,6 +64,8 @@ def select(xp: Any, gate: Any, x: Any) -> Any:
     >>> select(eager, np.array([True, False]), np.array([2.0, np.inf]))
     array([2., 0.])
     """
+    if x.dtype == xp.bool:
+        return gate & x
     bits = _BITS.get(x.dtype) if xp is eager else None
     if bits is None:
         return xp.where(gate, x, 0)

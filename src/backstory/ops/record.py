@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backstory.arrays import select
-from backstory.errors import BackstoryError, BoundsError, DtypeError, ShapeError
+from backstory.errors import ArgumentError, BackstoryError, BoundsError, DtypeError, ShapeError
 
 __all__ = ["Bilinear", "Case", "Elementwise", "General", "Linear", "Op", "elementwise_cases", "unbroadcast"]
 
@@ -105,6 +105,8 @@ class Op(ABC):
                 instead="x.to(dtype) with a dtype that the operation has and the result fits",
             )
         kind = BoundsError if isinstance(error, IndexError) else ShapeError
+        if type(error).__name__ == "LinAlgError":  # the values are at fault: a singular matrix
+            kind = ArgumentError
         received = ", ".join(str(a.shape) if hasattr(a, "shape") else repr(a) for a in args)
         return kind(f"{self.name} received shapes {received}{extra}", why=str(error), instead=self.fits)
 
