@@ -303,6 +303,8 @@ _LAZY = {
 }
 _LAZY_NAMES = {
     "check": "backstory.autograd.check",
+    "compare_differentiation": "backstory.insight.differentiation",
+    "compare_modes": "backstory.insight.differentiation",
     "Change": "backstory.insight",
     "experiment": "backstory.insight",
     "explain": "backstory.insight",

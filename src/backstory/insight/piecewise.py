@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from backstory.arrays import eager
 from backstory.core import tensor
 from backstory.errors import ArgumentError, ShapeError
-from backstory.graph import context
 from backstory.insight.explanation import Names, Quantity, Step, derivation
+from backstory.insight.explanation.tangents import step_forward
 from backstory.nn import Module
 from backstory.ops import Bilinear, Linear
 from backstory.tensor import Tensor
@@ -141,15 +140,9 @@ def _piece(network: Any, at: float, left: float, right: float) -> tuple[float, f
         if step.op.gates:
             for root in _roots(step.inputs[0], known[0], at):
                 left, right = (max(left, root), right) if root <= at else (left, min(right, root))
-        tangents[step.result] = _tangent(step, known)
+        tangents[step.result] = step_forward(step, known)
     slope = float(tangents[found.root].reshape(-1)[0]) if found.root in tangents else 0.0
     return left, right, float(y.item()) + slope * (0.5 * (left + right) - at), slope
-
-
-def _tangent(step: Step, known: list[Any]) -> np.ndarray:
-    values = [q.value.item() if q.kind == "number" else q.value for q in step.inputs]  # type: ignore[union-attr]
-    run = context().quiet.copy().run
-    return np.asarray(run(step.op.jvp, eager, known, step.result.value, values, step.node.params))
 
 
 def _roots(z: Quantity, slope: Any, at: float) -> Iterator[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backstory.plots.differentiation import differentiation, modes
 from backstory.plots.functions import activation, piecewise
 from backstory.plots.gates import gate_map
 from backstory.plots.graph import graph
@@ -12,9 +13,11 @@ from backstory.plots.outcomes import paired_outcomes
 __all__ = [
     "activation",
     "alive_and_loss",
+    "differentiation",
     "gate_map",
     "gradient_norms",
     "graph",
+    "modes",
     "paired_outcomes",
     "piecewise",
     "update_ratios",
