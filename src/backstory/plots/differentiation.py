@@ -69,10 +69,8 @@ def differentiation(comparison: Comparison, width: float = 760.0, height: float 
             said, (1.0, level), (6, 7 * side if same else 0), xycoords=axes.get_yaxis_transform(),
             textcoords="offset points", va="center", color=tint, fontsize=SMALL, annotation_clip=False,
         )  # fmt: skip
-    axes.text(
-        0.04, 0.62, WORDS["rounding"], transform=axes.transAxes, color=MUTED, fontsize=SMALL, va="bottom"
-    )
-    axes.text(0.97, 0.62, WORDS["cutting"], transform=axes.transAxes, color=MUTED, fontsize=SMALL, ha="right")
+    for at, key, side in ((0.15, "rounding", "left"), (0.98, "cutting", "right")):
+        axes.text(at, 0.92, WORDS[key], transform=axes.transAxes, color=MUTED, fontsize=SMALL, ha=side)
     axes.set_xlabel(WORDS["step h"], color=MUTED, fontsize=SMALL, labelpad=3)
     title(axes, WORDS["difference error"].format(x=f"{comparison.x:g}".replace("-", "−")), 14)
     return figure
