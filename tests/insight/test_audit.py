@@ -71,6 +71,7 @@ VARIANTS = {
     "in two chunks": {"rows": 700},
     "nesterov": {"nesterov": True, "momentum": 0.9, "lr": 0.1},
     "adam": {"optimizer": "adam", "lr": 0.5, "steps": 20},
+    "adamw": {"optimizer": "adamw", "lr": 0.5, "weight_decay": 0.3, "steps": 20},
     "halved": {"optimizer": "halved", "lr": 0.8},
 }
 
@@ -256,7 +257,7 @@ def test_the_terms_of_a_certificate_are_those_of_the_update(variant, tmp_path):
         assert c.note == ""
 
 
-@pytest.mark.parametrize("variant", ["adam", "nesterov"])
+@pytest.mark.parametrize("variant", ["adam", "adamw", "nesterov"])
 def test_the_terms_of_adam_and_nesterov_leave_nothing_but_rounding(variant, tmp_path):
     """The rounding is what an update has beyond its terms, by exact sums: a wrong term would show in it."""
     run = experiment(trainings.regress, config_of(variant), tmp_path / "run")
@@ -265,6 +266,7 @@ def test_the_terms_of_adam_and_nesterov_leave_nothing_but_rounding(variant, tmp_
     for c in run.certificates():
         assert c.note == ""
         assert ("momentum" in c.weights) == (c.step > 1)
+        assert ("weight decay" in c.weights) == (variant == "adamw")
         assert abs(c.weights["rounding"]) < 1e-13 * max(1.0, *map(abs, c.parts))
 
 

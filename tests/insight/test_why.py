@@ -143,9 +143,12 @@ def test_weight_decay_moves_a_weight_whose_gate_is_closed():
     [
         lambda p: optim.Adam(p, lr=0.1),
         lambda p: optim.Adam(p, lr=0.1, weight_decay=0.2),
+        lambda p: optim.Adam(p, lr=0.1, weight_decay=0.2, decoupled_weight_decay=True),
+        lambda p: optim.AdamW(p, lr=0.1, weight_decay=0.2),
+        lambda p: optim.AdamW(p, lr=0.1, weight_decay=0.2, amsgrad=True),
         lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
     ],
-    ids=["adam", "decayed adam", "nesterov"],
+    ids=["adam", "decayed adam", "decoupled adam", "adamw", "amsgrad", "nesterov"],
 )
 def test_the_terms_of_adam_and_nesterov_add_up_to_the_update(build):
     layer, relu = unit(w=2.0)

@@ -45,6 +45,8 @@ def optimizer_of(model: nn.Module, config: dict[str, Any]) -> optim.Optimizer:
     """The configured optimizer."""
     if config["optimizer"] == "adam":
         return optim.Adam(model.parameters(), lr=config["lr"])
+    if config["optimizer"] == "adamw":
+        return optim.AdamW(model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"])
     keys = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
     kind = Halved if config["optimizer"] == "halved" else optim.SGD
     return kind(model.parameters(), **{key: config[key] for key in keys})

@@ -82,8 +82,9 @@ def _sgd(p: Any, g: Any, state: Mapping[str, Any], group: Mapping[str, Any]) -> 
 def _adam(rule: str, p: Any, g: Any, state: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
     """−η/(1 − β₁ᵗ)·(β₁m + (1 − β₁)g)/(√v̂ + ε), with λp in g, or for AdamW −ηλp apart."""
     lr, (beta1, beta2), decay = float(group["lr"]), map(float, group["betas"]), group["weight_decay"]
+    decoupled = group.get("decoupled_weight_decay", rule == "adamw")
     step = int(state.get("step", 0)) + 1
-    decayed = g + decay * p if decay and rule == "adam" else g
+    decayed = g + decay * p if decay and not decoupled else g
     m, v = (state.get(key, np.zeros_like(g)) for key in ("exp_avg", "exp_avg_sq"))
     v = beta2 * v + (1 - beta2) * decayed * decayed
     if group.get("amsgrad"):
@@ -93,5 +94,5 @@ def _adam(rule: str, p: Any, g: Any, state: Mapping[str, Any], group: Mapping[st
     if step > 1:
         terms["momentum"] = rate * beta1 * m
     if decay:
-        terms["weight decay"] = -lr * decay * p if rule == "adamw" else rate * (1 - beta1) * decay * p
+        terms["weight decay"] = -lr * decay * p if decoupled else rate * (1 - beta1) * decay * p
     return terms

@@ -13,13 +13,21 @@ from typing import Any
 import numpy as np
 
 from backstory.arrays import eager
-from backstory.errors import ArgumentError, GraphError
+from backstory.errors import ArgumentError, GraphError, ShapeError
 from backstory.graph import context
 from backstory.history import count_change, user_line
 from backstory.nn.module import clear_grad
-from backstory.tensor import Tensor
+from backstory.tensor import Tensor, wrap
 
 __all__ = ["Handle", "Optimizer", "checked_rate"]
+
+
+def _as_array(value: Any) -> Any:
+    return np.asarray(value) if isinstance(value, np.generic) else value
+
+
+def _shared(value: Any) -> Any:
+    return wrap(value, 0) if isinstance(value, np.ndarray) else value
 
 
 class Handle:
@@ -69,32 +77,63 @@ class Optimizer(ABC):
             )
         if not isinstance(groups[0], Mapping):
             groups = [{"params": groups}]
+        self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
         for group in groups:
-            full = {**defaults, **group, "params": list(group["params"])}
-            self.check(full)
-            for p in full["params"]:
-                self._adopt(p, full)
-            self.param_groups.append(full)
+            self.add_param_group(group)
         self._before: list[Callable[[Optimizer], None]] = []
         self._after: list[Callable[[Optimizer], None]] = []
         self.changes: dict[Tensor, np.ndarray] | None = None
 
-    def _adopt(self, p: Any, group: Mapping[str, Any]) -> None:
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Move the parameters ``group["params"]`` too; what else it says is for them, the rest as for all.
+
+        >>> import backstory
+        >>> from backstory.optim import SGD
+        >>> w, b = backstory.ones(2, requires_grad=True), backstory.ones(1, requires_grad=True)
+        >>> optimizer = SGD([w], lr=0.1)
+        >>> optimizer.add_param_group({"params": [b], "lr": 0.01})
+        >>> [group["lr"] for group in optimizer.param_groups]
+        [0.1, 0.01]
+        """
+        name = type(self).__name__
+        if "params" not in group:
+            raise ArgumentError(
+                f"{name} received a group of {sorted(group)}",
+                why="a group names its parameters",
+                instead='{"params": module.parameters(), "lr": 0.01}',
+            )
+        unknown = sorted(group.keys() - self.defaults.keys() - {"params", "initial_lr"})
+        if unknown:
+            raise ArgumentError(
+                f"{name} received a group with {', '.join(unknown)}",
+                why="it has no such setting",
+                instead=f"some of {', '.join(self.defaults)}",
+            )
+        params = group["params"]
+        full = {**self.defaults, **group, "params": [params] if isinstance(params, Tensor) else list(params)}
+        self.check(full)
+        new: dict[Tensor, dict[str, Any]] = {}
+        for p in full["params"]:
+            self._check_parameter(p, new)
+            new[p] = self.initial_state(p, full)
+        self.state.update(new)
+        self.param_groups.append(full)
+
+    def _check_parameter(self, p: Any, seen: Mapping[Tensor, Any]) -> None:
         if not isinstance(p, Tensor) or not p.is_leaf:
             raise GraphError(
                 f"{type(self).__name__} received {type(p).__name__} as a parameter",
                 why="only a leaf tensor can be moved: the result of an operation is computed anew each time",
                 instead="model.parameters()",
             )
-        if p in self.state:
+        if p in self.state or p in seen:
             raise ArgumentError(
                 f"{type(self).__name__} received one parameter twice, of shape {p.shape}",
                 why="it would be moved twice in a step",
                 instead="each parameter in one group",
             )
-        self.state[p] = self.initial_state(p, group)
 
     @abstractmethod
     def check(self, group: Mapping[str, Any]) -> None:
@@ -108,8 +147,12 @@ class Optimizer(ABC):
     def update(self, xp: Any, p: Any, g: Any, state: Mapping[str, Any], group: Mapping[str, Any]) -> Any:
         """The change of ``p`` and the new state, from the gradient ``g``; pure."""
 
-    def step(self) -> None:
-        """Move every parameter that has a gradient, once."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move every parameter that has a gradient, once.
+
+        ``closure``, if given, is called first to compute loss and gradients; its loss is returned.
+        """
+        loss = None if closure is None else closure()
         for group in self.param_groups:
             self.check(group)
         for hook in tuple(self._before):
@@ -119,6 +162,7 @@ class Optimizer(ABC):
             quiet.run(self._move, group)
         for hook in tuple(self._after):
             hook(self)
+        return loss
 
     def _move(self, group: Mapping[str, Any]) -> None:
         """Move the parameters of one group."""
@@ -127,10 +171,67 @@ class Optimizer(ABC):
             if p.grad is None:
                 continue
             change, states[p] = update(eager, p.array, p.grad.array, states[p], group)
+            if not p.array.ndim:  # NumPy gives scalars for arrays without axes
+                states[p] = {key: _as_array(value) for key, value in states[p].items()}
             p.array += change
             count_change(p._counter, here)
             if seen is not None:
                 seen[p] = change
+
+    def state_dict(self) -> dict[str, Any]:
+        """State and settings, with parameters by their number, as PyTorch lays them out; no step changes it.
+
+        ``state`` maps numbers to tensors and counts by name; ``param_groups`` lists settings and numbers.
+        """
+        every = [p for group in self.param_groups for p in group["params"]]
+        numbers = {p: number for number, p in enumerate(every)}
+        state = {numbers[p]: {key: _shared(value) for key, value in self.state[p].items()} for p in every}
+        groups = [{**group, "params": [numbers[p] for p in group["params"]]} for group in self.param_groups]
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned; all sizes must fit, else nothing changes.
+
+        Settings such as ``lr`` are taken over too, and arrays get the dtype of their parameter.
+        """
+        saved = state_dict["param_groups"]
+        sizes, own = [len(g["params"]) for g in saved], [len(g["params"]) for g in self.param_groups]
+        if sizes != own:
+            raise ArgumentError(
+                f"{type(self).__name__}.load_state_dict() of groups of {sizes} parameters",
+                why=f"this optimizer's groups have {own}",
+                instead="the state of an optimizer built in the same way",
+            )
+        groups: list[dict[str, Any]] = []
+        state: dict[Tensor, dict[str, Any]] = {}
+        for group, other in zip(self.param_groups, saved, strict=True):
+            full = {**group, **other, "params": group["params"]}
+            for key, value in group.items():
+                if isinstance(value, tuple):
+                    full[key] = tuple(full[key])
+            self.check(full)
+            groups.append(full)
+            for p, number in zip(group["params"], other["params"], strict=True):
+                loaded = state_dict["state"].get(number, {})
+                fitting = {key: self._fitting(p, key, value) for key, value in loaded.items()}
+                state[p] = {**self.initial_state(p, full), **fitting}
+        # In place, since schedules and users may hold the groups themselves.
+        for group, full in zip(self.param_groups, groups, strict=True):
+            group.update(full)
+        self.state.update(state)
+
+    def _fitting(self, p: Tensor, key: str, value: Any) -> Any:
+        """A value of a loaded state as the rule takes it: a number, or an array of its own."""
+        array = getattr(value, "array", value)
+        if not isinstance(array, np.ndarray):
+            return value
+        if array.shape != p.shape:
+            raise ShapeError(
+                f"{type(self).__name__}.load_state_dict(): {key} has shape {array.shape}",
+                why=f"it belongs to a parameter of shape {p.shape}",
+                instead="the state of an optimizer of the same architecture",
+            )
+        return array.astype(p.dtype)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters."""

@@ -18,7 +18,7 @@ class SGD(Optimizer):
     """d = g + λw; v ← μv + (1 − τ)d (v = d at the first step); w ← w − η·v, as PyTorch has it.
 
     η is ``lr``, μ ``momentum``, τ ``dampening``, λ ``weight_decay``. With ``nesterov`` the step is
-    −η(d + μv).
+    −η(d + μv); ``maximize`` takes −g for g, and so climbs.
 
     >>> import backstory
     >>> w = backstory.tensor([1.0], requires_grad=True)
@@ -37,6 +37,8 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -46,6 +48,7 @@ class SGD(Optimizer):
                 "dampening": dampening,
                 "weight_decay": weight_decay,
                 "nesterov": nesterov,
+                "maximize": maximize,
             },
         )
 
@@ -71,6 +74,8 @@ class SGD(Optimizer):
     ) -> tuple[Any, dict[str, Any]]:
         """The change −η·v and the new v."""
         step, lr, momentum = state["step"], group["lr"], group["momentum"]
+        if group["maximize"]:
+            g = -g
         if group["weight_decay"] != 0:
             g = g + group["weight_decay"] * p
         if momentum == 0:
