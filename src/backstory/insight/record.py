@@ -113,7 +113,9 @@ class Recorder(Listener):
             self._try_scan()
 
     def write(self, rest: bool = False) -> None:
-        """Hand on what was measured."""
+        """Hand on what was measured and noticed."""
+        while self.source.notes:
+            self.writer.put("findings", *self.source.notes.pop(0))
         for entry in self.source.measured(rest):
             self.writer.add(rows, (entry,))
             if entry.loss is not None and not math.isfinite(entry.loss) and not self._noted_nan:

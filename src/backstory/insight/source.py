@@ -161,6 +161,8 @@ class Source(ABC):
         self.step = 0
         self.every = 0  # measure every so many steps, from the first on; 0: never
         self.listener: Listener | None = None
+        #: What was noticed on the way and nobody has stored yet: (step, code, text).
+        self.notes: list[tuple[int, str, str]] = []
 
     @property
     def measuring(self) -> bool:

@@ -167,6 +167,14 @@ class Attachment(Source):
 
     def _step_ends(self, *call: Any) -> None:
         self.hearing.moved()
+        if self.hearing.skipped:
+            what = (
+                f"{self.hearing.skipped} backward passes before this step moved nothing: their gradients were"
+            )
+            self.notes.append(
+                (self.step, "skipped", f"{what} cleared, as a GradScaler that skips a step does")
+            )
+            self.hearing.skipped = 0
         self.step += 1
         self.tell("after_step")
         self.hearing.step_ends()
@@ -201,6 +209,7 @@ class Attachment(Source):
         """Warn of ``what`` once, and go on."""
         if what not in self._warned:
             self._warned.add(what)
+            self.notes.append((self.step, "disturbed", what))
             warnings.warn(f"after step {self.step}: {what}", RuntimeWarning, stacklevel=2)
 
 
