@@ -12,6 +12,7 @@ __all__ = [
     "BackstoryError",
     "BoundsError",
     "DtypeError",
+    "GradcheckError",
     "GraphError",
     "LabelError",
     "MissingExtraError",
@@ -68,6 +69,10 @@ class GraphError(BackstoryError, RuntimeError):
 
 class VersionError(GraphError):
     """A value that the backward walk needs was changed in place."""
+
+
+class GradcheckError(GraphError):
+    """A gradient is not what differences of the function say."""
 
 
 class RunError(BackstoryError, RuntimeError):

@@ -80,6 +80,10 @@ class Level:
         """Run ``op`` on tensors of which at least one is of this level, and none of a higher one."""
         raise NotImplementedError
 
+    def custom(self, function: Any, args: Sequence[Any], wanted: tuple[bool, ...]) -> Any:
+        """Run a custom :class:`~backstory.autograd.Function` likewise."""
+        raise NotImplementedError
+
 
 class Context:
     """One thread's modes: its levels, who observes, and relu's derivative at exactly 0.
@@ -268,6 +272,8 @@ class Node:
         if self.versions:
             self.inputs, self.ans, self.residuals, self.versions = [], None, None, ()
             self.freed = True
+            if self.extra is not None and self.extra.call is not None:
+                self.extra.call.release()
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"

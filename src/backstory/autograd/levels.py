@@ -67,6 +67,23 @@ class GradLevel(Level):
             record(op, args, params, arrays, result, needing, None)
         return result
 
+    def custom(self, function: Any, args: Sequence[Any], wanted: tuple[bool, ...]) -> Any:
+        # Upwards: a function runs and records itself on each level.
+        from backstory.autograd.function import recorded, run
+
+        below = [a.array if isinstance(a, Tensor) and a.level == self.number else a for a in args]
+        own = tuple(
+            self.grad_enabled and isinstance(a, Tensor) and a.level == self.number and a.requires_grad
+            for a in args
+        )
+        needs = tuple(a or b for a, b in zip(own, wanted, strict=True))
+        outputs, single, fctx = run(function, below, needs)
+        lifted = tuple(lift(x, self) if isinstance(x, Tensor) else x for x in outputs)
+        fctx = fctx.lifted([*zip(below, args, strict=True), *zip(outputs, lifted, strict=True)], needs)
+        if any(own):
+            recorded(function, fctx, args, lifted, single, own)
+        return lifted, single, fctx
+
 
 def _tensors() -> Any:
     from backstory import array_api

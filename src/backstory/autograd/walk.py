@@ -18,7 +18,7 @@ import numpy as np
 
 from backstory.arrays import namespace
 from backstory.autograd.hooks import arrive_at_leaf, arrive_at_node, replaced, seen
-from backstory.errors import GraphError, VersionError
+from backstory.errors import BackstoryError, GraphError, VersionError
 from backstory.graph import Level, Node, context
 from backstory.history import place_of
 from backstory.ops import unbroadcast
@@ -130,7 +130,7 @@ class _Walk:
             if route is not None and node not in route.through:
                 continue
             if slow or extra is not None:
-                for edge, part in self.slowly(node, xp, g):
+                for edge, part in self.told(node, xp, g):
                     _arrive(edge, part, False, pending, leaves, heap)
             else:
                 ans, inputs, residuals = self.values(node)
@@ -170,6 +170,16 @@ class _Walk:
             return _constant(node.ans), [_constant(x) for x in node.inputs], None
         return node.ans, node.inputs, node.residuals
 
+    def told(self, node: Node, xp: Any, g: Any) -> list[tuple[Any, Any]]:
+        """:meth:`slowly`; while anomalies are looked for an error is told with the line of the operation."""
+        try:
+            return list(self.slowly(node, xp, g))
+        except BackstoryError as error:
+            place = None if node.extra is None else node.extra.origin
+            if place is not None:
+                error.add_note(f"the operation of {node!r} ran at {place_of(place)}")
+            raise
+
     def slowly(self, node: Node, xp: Any, g: Any) -> Iterator[tuple[Any, Any]]:
         """The cotangent of each edge of a node with hooks or a custom rule, or in search of anomalies."""
         extra, create_graph = node.extra, self.create_graph
@@ -182,7 +192,7 @@ class _Walk:
             for hook in tuple(extra.prehooks.values()):
                 outputs = replaced(hook, outputs, (), node, create_graph)
         if call is not None:
-            parts = call.backward(node, xp, outputs, create_graph)
+            parts = call.backward(node, outputs, create_graph)
         else:
             parts = [
                 node.op.vjp(xp, i, outputs[0], ans, inputs, edge.shape, node.params, residuals)

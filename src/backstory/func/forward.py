@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from backstory import array_api
+from backstory.autograd.function import record_of, run
 from backstory.autograd.levels import promoted, unlift
 from backstory.core import apply, as_operand
 from backstory.errors import ArgumentError, ShapeError, VersionError
@@ -68,6 +69,22 @@ class JvpLevel(Level):
         if not op.differentiable or ans.dtype.kind != "f" or all(t is None for t in tangents):
             return ans
         return self.lift(ans, self.push(op, tangents, ans, arrays, params))
+
+    def custom(self, function: Any, args: Sequence[Any], wanted: tuple[bool, ...]) -> Any:
+        values = [_value(a, self.number) if isinstance(a, Tensor) else a for a in args]
+        tangents = [v.tangent if isinstance(v, Moving) else None for v in values]
+        below = [v.array if isinstance(v, Moving) else v for v in values]
+        needs = tuple(w or t is not None for w, t in zip(wanted, tangents, strict=True))
+        outputs, single, fctx = run(function, below, needs)
+        op = record_of(function)
+        lifted = tuple(
+            self.lift(x, self.push(op, tangents, x, below, {"context": fctx, "place": place}))
+            if isinstance(x, Tensor) and x.dtype.kind == "f" and fctx.moves(x) and any(needs)
+            else x
+            for place, x in enumerate(outputs)
+        )
+        pairs = [*zip(below, args, strict=True), *zip(outputs, lifted, strict=True)]
+        return lifted, single, fctx.lifted(pairs, needs)
 
     def push(
         self, op: Op, tangents: list[Any], ans: Tensor, inputs: list[Any], params: Mapping[str, Any]

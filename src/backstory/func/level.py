@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from backstory.autograd.function import run
 from backstory.autograd.levels import promoted
 from backstory.core import apply, as_operand
 from backstory.errors import BackstoryError, ShapeError
 from backstory.func import batched
 from backstory.func.batched import Batched, along_axis, entrywise, first_axis
+from backstory.func.custom import for_samples, one_of_samples
 from backstory.graph import Level
 from backstory.ops import TABLE, Elementwise, Op
 from backstory.tensor import Tensor, as_tensor, wrap
@@ -44,6 +46,15 @@ class VmapLevel(Level):
             # what is wrong, for an error about the shapes of one sample.
             out = self.one_by_one(op, values, params)
         return wrap(out, self.number) if out.mapped else out.array
+
+    def custom(self, function: Any, args: Sequence[Any], wanted: tuple[bool, ...]) -> Any:
+        values = [self.value(a) if isinstance(a, Tensor) else a for a in args]
+        mapped = tuple(isinstance(v, Batched) and v.mapped for v in values)
+        below = [v.array if isinstance(v, Batched) else v for v in values]
+        outputs, single, fctx = run(for_samples(function, self, mapped), below, wanted)
+        lifted = tuple(wrap(Batched(x), self.number) if isinstance(x, Tensor) else x for x in outputs)
+        known = [*zip(below, args, strict=True), *zip(outputs, lifted, strict=True)]
+        return lifted, single, one_of_samples(fctx, known, self)
 
     def value(self, x: Any) -> Any:
         """An argument as a member of the batched namespace; Python scalars and ``None`` as they are."""
