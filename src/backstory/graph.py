@@ -71,6 +71,8 @@ class Level:
     __slots__ = ("grad_enabled", "number")
 
     records = True
+    size = 1  # how many samples run at once
+    randomness: str | None = None  # what random draws do where several run at once
 
     def __init__(self, number: int | None = None) -> None:
         self.number = next(_numbers) if number is None else number
@@ -78,6 +80,10 @@ class Level:
 
     def run(self, op: Op, args: Sequence[Any], params: Mapping[str, Any]) -> Any:
         """Run ``op`` on tensors of which at least one is of this level, and none of a higher one."""
+        raise NotImplementedError
+
+    def of_samples(self, x: Any) -> Any:
+        """``x``, one value per sample along its first axis, as a tensor of this level."""
         raise NotImplementedError
 
     def custom(self, function: Any, args: Sequence[Any], wanted: tuple[bool, ...]) -> Any:

@@ -47,6 +47,9 @@ class VmapLevel(Level):
             out = self.one_by_one(op, values, params)
         return wrap(out, self.number) if out.mapped else out.array
 
+    def of_samples(self, x: Tensor) -> Tensor:
+        return wrap(Batched(x), self.number)
+
     def custom(self, function: Any, args: Sequence[Any], wanted: tuple[bool, ...]) -> Any:
         values = [self.value(a) if isinstance(a, Tensor) else a for a in args]
         mapped = tuple(isinstance(v, Batched) and v.mapped for v in values)

@@ -13,7 +13,7 @@ from backstory.func.batched import Batched, first_axis
 from backstory.func.level import VmapLevel
 from backstory.graph import context
 from backstory.ops import TABLE
-from backstory.tensor import Tensor, apply, as_tensor, wrap
+from backstory.tensor import Tensor, apply, as_tensor
 
 __all__ = ["vmap"]
 
@@ -79,8 +79,7 @@ def vmap(
 def _once(call: Any, leaves: list[Any], places: list[Any], size: int, out_dims: Any, randomness: str) -> Any:
     with context().inside(VmapLevel(size, randomness)) as level:
         lifted = [
-            leaf if dim is None else wrap(Batched(leaf), level.number)
-            for leaf, dim in zip(leaves, places, strict=True)
+            leaf if dim is None else level.of_samples(leaf) for leaf, dim in zip(leaves, places, strict=True)
         ]
         for wrapped, leaf, dim in zip(lifted, leaves, places, strict=True):
             if dim is not None:

@@ -5,13 +5,16 @@ Floats that name no dtype have the default one (:func:`backstory.set_default_dty
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backstory.arrays import Generator, default_generator
 from backstory.core import as_tensor, tensor
-from backstory.errors import ArgumentError, ShapeError
+from backstory.errors import ArgumentError, GraphError, ShapeError
+from backstory.graph import context
 from backstory.indexing import lengths, raw
 from backstory.promotion import checked_dtype, get_default_dtype
 
@@ -182,19 +185,40 @@ def _number(name: str, value: Any) -> Any:
     return value.item()
 
 
+def _drawn(
+    name: str, draw: Callable[[tuple[int, ...]], Any], shape: tuple[int, ...], dtype: Any, requires_grad: bool
+) -> Tensor:
+    """A tensor of what ``draw`` gives for a shape; for each sample of ``vmap`` its own, if it says so."""
+    levels = context().levels
+    if len(levels) == 1:
+        return _made(np.asarray(draw(shape)), dtype, requires_grad)
+    if any(level.randomness == "error" for level in levels):
+        raise GraphError(
+            f"{name} inside vmap",
+            why="it is not said whether each sample draws its own numbers",
+            instead="vmap(function, randomness='different') or 'same'",
+        )
+    apart = [level for level in levels if level.randomness == "different"]
+    result = _made(np.asarray(draw((*(level.size for level in apart), *shape))), dtype, False)
+    for level in apart:
+        result = level.of_samples(result)
+    return result.requires_grad_() if requires_grad else result
+
+
 def rand(
     *shape: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """Uniform in [0, 1), from ``generator`` or this thread's default stream."""
-    return _made((generator or default_generator()).numpy.random(lengths(shape)), dtype, requires_grad)
+    stream = (generator or default_generator()).numpy
+    return _drawn("rand", stream.random, lengths(shape), dtype, requires_grad)
 
 
 def randn(
     *shape: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """Standard normal, from ``generator`` or this thread's default stream."""
-    drawn = (generator or default_generator()).numpy.standard_normal(lengths(shape))
-    return _made(np.asarray(drawn), dtype, requires_grad)
+    stream = (generator or default_generator()).numpy
+    return _drawn("randn", stream.standard_normal, lengths(shape), dtype, requires_grad)
 
 
 def rand_like(x: Any, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
@@ -222,13 +246,19 @@ def randint(
         raise ArgumentError(
             f"randint({low}, {high})", why="there is no integer between them", instead="low < high"
         )
-    drawn = (generator or default_generator()).numpy.integers(low, high, lengths(tuple(size)))
-    return _made(np.asarray(drawn), dtype, False)
+    stream = (generator or default_generator()).numpy
+    return _drawn("randint", lambda s: stream.integers(low, high, s), lengths(tuple(size)), dtype, False)
 
 
 def randperm(n: int, generator: Generator | None = None) -> Tensor:
     """The numbers 0 … n − 1 in random order."""
-    return as_tensor((generator or default_generator()).numpy.permutation(n))
+    stream = (generator or default_generator()).numpy
+
+    def draw(shape: tuple[int, ...]) -> np.ndarray:
+        orders = [stream.permutation(n) for _ in range(math.prod(shape[:-1]))]
+        return np.reshape(orders, shape)
+
+    return _drawn("randperm", draw, (n,), np.int64, False)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from backstory.autograd.modes import no_grad
 from backstory.core import Core
 from backstory.errors import ArgumentError, ShapeError
 from backstory.graph import context
+from backstory.hooks import Handle
+from backstory.nn.hooks import ModuleHooks, call_with_hooks
 from backstory.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["Module", "Parameter"]
@@ -66,6 +68,7 @@ class Module:
     _parameters: dict[str, Parameter | None]
     _modules: dict[str, Module]
     _observer: Any
+    _hooks: ModuleHooks | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; a subclass defines it."""
@@ -76,22 +79,29 @@ class Module:
         observer = ctx.observer
         if observer is None:
             if self._observer is None:
-                return self.forward(*args, **kwargs)
+                if self._hooks is None:
+                    return self.forward(*args, **kwargs)
+                return call_with_hooks(self, self._hooks, args, kwargs)
             return self._observed(ctx, args, kwargs)
         observer.enter(self)
         try:
-            return self.forward(*args, **kwargs)
+            return self._run(args, kwargs)
         finally:
             observer.leave(self)
+
+    def _run(self, args: Any, kwargs: Any) -> Any:
+        if self._hooks is None:
+            return self.forward(*args, **kwargs)
+        return call_with_hooks(self, self._hooks, args, kwargs)
 
     def _observed(self, ctx: Any, args: Any, kwargs: Any) -> Any:
         """The call of the module that is being watched: its observer sees what runs inside."""
         observer = self._observer
         if not observer.begin(self):
-            return self.forward(*args, **kwargs)
+            return self._run(args, kwargs)
         ctx.observer = observer
         try:
-            return self.forward(*args, **kwargs)
+            return self._run(args, kwargs)
         except BaseException:
             observer.abandon()
             raise
@@ -112,6 +122,49 @@ class Module:
         elif isinstance(value, Module):
             self._modules[name] = value
         object.__setattr__(self, name, value)
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> Handle:
+        """Call ``hook(module, args)`` before each call; what it returns takes the arguments' place.
+
+        With ``with_kwargs`` it is ``hook(module, args, kwargs)``, and returns (args, kwargs).
+        """
+        return self._add_hook("before", (hook, with_kwargs), prepend)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> Handle:
+        """Call ``hook(module, args, output)`` after each call; what it returns takes the output's place.
+
+        With ``with_kwargs`` it is ``hook(module, args, kwargs, output)``.
+
+        >>> import backstory
+        >>> from backstory import nn
+        >>> layer = nn.Linear(2, 3)
+        >>> with layer.register_forward_hook(lambda module, args, output: print(output.shape)):
+        ...     _ = layer(backstory.ones(4, 2))
+        (4, 3)
+        """
+        return self._add_hook("after", (hook, with_kwargs), prepend)
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> Handle:
+        """Call ``hook(module, grad_output)`` when the gradients of the outputs have come."""
+        return self._add_hook("backward_before", hook, prepend)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> Handle:
+        """Call ``hook(module, grad_input, grad_output)`` when the gradients of the inputs have come.
+
+        Both are tuples, with ``None`` for what has no gradient. What it returns takes the place of
+        ``grad_input``. Where no input needs a gradient, it is called with those of the outputs.
+        """
+        return self._add_hook("backward", hook, prepend)
+
+    def _add_hook(self, kind: str, hook: Any, first: bool) -> Handle:
+        if self._hooks is None:
+            object.__setattr__(self, "_hooks", ModuleHooks())
+        assert self._hooks is not None
+        return self._hooks.add(kind, hook, first)
 
     def register_parameter(self, name: str, value: Parameter | None) -> None:
         """Own ``value`` under ``name``; ``None`` says that there is none, as for ``bias=False``."""
