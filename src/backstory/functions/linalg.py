@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from backstory.core import apply, as_tensor
 from backstory.errors import DtypeError, ShapeError
 from backstory.functions.reduction import sum
@@ -143,10 +145,17 @@ def _plus(name: str, x: Any, product: Tensor, beta: float, alpha: float) -> Tens
         )
     if x.shape != product.shape:
         x = expand(x, product.shape)
-    scaled = product if alpha == 1 else product * alpha
-    if beta == 0:
-        return scaled
-    return (x if beta == 1 else x * beta) + scaled
+    return scaled(product, alpha) if beta == 0 else scaled(x, beta) + scaled(product, alpha)
+
+
+def scaled(x: Tensor, factor: float) -> Tensor:
+    """``factor`` · x in the dtype of ``x``, to which the factor is converted: 1.5 times an integer is it."""
+    if factor == 1:
+        return x
+    kind = x.dtype.kind
+    if kind != "f":
+        factor = np.asarray(int(factor)).astype(x.dtype).item()
+    return x & factor if kind == "b" else x * factor
 
 
 def addmm(x: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -171,7 +180,8 @@ def baddbmm(x: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float =
 
 def addbmm(x: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta · x + alpha · Σ (batch1 @ batch2), summed over the stack."""
-    return _plus("addbmm", x, sum(bmm(batch1, batch2), 0), beta, alpha)
+    x1, x2 = _ranks("addbmm", "x + (b1 @ b2).sum(0)", (batch1, 3), (batch2, 3))
+    return _plus("addbmm", x, tensordot(x1, x2, ([0, 2], [0, 1])), beta, alpha)
 
 
 def tensordot(x: Any, y: Any, dims: Any = 2) -> Tensor:

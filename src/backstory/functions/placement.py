@@ -10,6 +10,7 @@ import numpy as np
 from backstory.core import apply, as_tensor
 from backstory.errors import ArgumentError, DtypeError, ShapeError
 from backstory.functions.comparison import where
+from backstory.functions.linalg import scaled
 from backstory.functions.selection import aligned, flat_places, values_of, vector
 from backstory.functions.shape import reshape
 from backstory.indexing import one_axis
@@ -40,7 +41,7 @@ def index_add(x: Any, dim: int, index: Any, source: Any, alpha: float = 1) -> Te
     x, source = as_tensor(x), as_tensor(source)
     axis = one_axis("index_add", x, dim)
     added = _slices("index_add", x, axis, index, source)
-    return x + (added if alpha == 1 else added * alpha)
+    return x + scaled(added, alpha)
 
 
 def _slices(name: str, x: Tensor, axis: int, index: Any, source: Tensor) -> Tensor:
