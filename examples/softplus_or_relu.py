@@ -20,12 +20,6 @@ from backstory.plots.palette import DEAD, INK, MUTED, OPEN
 UNITS, STEPS = 8, 3000
 
 
-def softplus(x: backstory.Tensor) -> backstory.Tensor:
-    """ln(1 + eˣ), as max(x, 0) + ln(1 + e^−|x|), which does not overflow."""
-    size = backstory.relu(x) + backstory.relu(-x)
-    return backstory.relu(x) + backstory.log(1.0 + backstory.exp(-size))
-
-
 class Net(nn.Module):
     """1 → 8 → 1 with an activation of choice."""
 
@@ -100,7 +94,7 @@ def draw(smooth: Net, straight: Net) -> Any:
 def main(path: str = "softplus_or_relu.png", steps: str = str(STEPS)) -> None:
     """Fit both, print what they reached, save the picture."""
     (smooth, smooth_loss), (straight, straight_loss) = (
-        fitted(f, int(steps)) for f in (softplus, backstory.relu)
+        fitted(f, int(steps)) for f in (backstory.softplus, backstory.relu)
     )
     breaks = piecewise_linear(straight, -2.0, 2.0).breaks
     print(f"softplus: loss {smooth_loss:.4f}, no breakpoint")

@@ -10,8 +10,12 @@ import backstory
 README = Path(__file__).parents[1] / "README.md"
 
 
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
 def test_the_readmes_program_runs_and_tells_its_story(tmp_path, monkeypatch, capsys):
-    (program,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    program = blocks("python")[0]
     monkeypatch.chdir(tmp_path)
     backstory.manual_seed(0)
     exec(compile(program, str(README), "exec"), {})
@@ -20,3 +24,12 @@ def test_the_readmes_program_runs_and_tells_its_story(tmp_path, monkeypatch, cap
     assert "1/relu#0" in told
     assert "units are dead" in told
     assert backstory.open_run("runs/first").steps.tolist() == list(range(1, 101))
+
+
+def test_the_readmes_derivation_is_what_explain_prints(tmp_path, monkeypatch, capsys):
+    program = blocks("python")[1]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, str(README), "exec"), {"backstory": backstory})
+    printed = next(block for block in blocks("") if block.startswith("Backward"))
+    assert printed in capsys.readouterr().out
+    assert (tmp_path / "graph.svg").exists()

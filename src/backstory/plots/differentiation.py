@@ -91,7 +91,7 @@ def modes(costs: ModeCosts, width: float = 860.0, height: float = 330.0) -> Figu
             axes.axvline(crossing, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
             said = WORDS["equal"].format(size=round(crossing))
             across = axes.get_xaxis_transform()
-            axes.text(crossing * 1.06, 0.02, said, transform=across, color=MUTED, fontsize=SMALL, va="bottom")
+            axes.text(crossing / 1.06, 0.02, said, transform=across, color=MUTED, fontsize=SMALL, ha="right")
         fixed = getattr(group[0], other)
         title(axes, WORDS[f"over {count}"].format(fixed=fixed), 12)
         axes.set_xlabel(WORDS[count], color=MUTED, fontsize=SMALL, labelpad=3)

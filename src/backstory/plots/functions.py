@@ -48,7 +48,7 @@ def activation(
             f"an interval from {low} to {high}", why="a curve runs from left to right", instead="low < high"
         )
     curves = [_curve(function, low, high) for function in functions]
-    margins = Margins(left=44, right=14, top=34, bottom=34, between=40, beside=52)
+    margins = Margins(left=44, right=14, top=34, bottom=34, between=50, beside=52)
     figure = sheet(
         width, margins.top + len(curves) * (ROW + margins.between) - margins.between + margins.bottom
     )

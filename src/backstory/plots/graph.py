@@ -224,8 +224,8 @@ def _svg(cards: list[_Card], arrows: list[_Arrow], layout: Layout) -> str:
     width, height = max(layout.width, text_width(key, SMALL) + 36), layout.height + 24
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="{FAMILY}" role="img" '
-        f'aria-label="{escape(WORDS["graph picture"])}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} style="max-width:100%;height:auto" role="img" '
+        f'font-family="{FAMILY}" aria-label="{escape(WORDS["graph picture"])}">',
         f'<rect width="100%" height="100%" rx="8" fill="{PAPER}"/>',
         *(_marker(name, tint) for name, tint in (("flow", OPEN), ("still", STILL))),
     ]
