@@ -36,10 +36,11 @@ bench: .venv/test
 	$(BIN)/python -m pip install --quiet --editable '.[all]'
 	touch $@
 
-# torch first and alone: it is the oracle of the tests, and left to a resolver it may bring a GPU build.
+# torch first and alone: it is the oracle of the tests, and left to a resolver it may bring a GPU build. It is
+# named again, so that nothing of the extra (Lightning needs torch) can bring another.
 .venv/test: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test]' torch==2.13.0
 	touch $@
 
 clean:

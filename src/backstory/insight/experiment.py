@@ -24,8 +24,9 @@ from backstory.autograd.modes import relu_derivative_at_zero
 from backstory.errors import ArgumentError, ReplayError, RunError, SourceChangedError
 from backstory.graph import context
 from backstory.insight.record import Recorder, never
-from backstory.insight.run import Recording, Run, Watched, start_recording
+from backstory.insight.run import Recording, Run, start_recording
 from backstory.insight.source import Listener, Source, source_of, torch_adapter
+from backstory.insight.watched import Watched
 from backstory.promotion import get_default_dtype, set_default_dtype
 
 __all__ = ["Expected", "Rerun", "conditions", "expected_of", "experiment", "load_train"]
@@ -63,6 +64,12 @@ def experiment(
                 instead="one experiment() for each training",
             )
         source = source_of(model, optimizer, data, generator)
+        if source.processes > 1:
+            raise RunError(
+                f"watch() in an experiment received a model that {source.processes} processes train",
+                why="an experiment is rerun by one process, which could not be all of them",
+                instead="backstory.watch(model, optimizer, path, data=inputs) on every rank",
+            )
         recorder = Recorder(source, scan_at, every, certify=False)  # the audit does, for every step
         started.append(start_recording(recorder, Path(path), recipe))
         return started[0]

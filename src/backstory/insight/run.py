@@ -19,6 +19,7 @@ from backstory.insight.sites import Site
 from backstory.insight.snapshot import Snapshot, read_snapshot
 from backstory.insight.source import source_of, torch_adapter
 from backstory.insight.store import Reader, Writer, transaction
+from backstory.insight.watched import Following, Watched, all_at_the_end, unwatched
 from backstory.insight.why import Why
 
 __all__ = ["Recording", "Run", "Watched", "open_run", "start_recording", "unwatched", "watch"]
@@ -217,42 +218,6 @@ class Run:
         return f"<run at {self.path}: {len(self.steps)} steps, {len(self.sites)} sites>"
 
 
-class Watched:
-    """What ``watch(…)`` gives a train function. This one, :func:`unwatched`, does nothing.
-
-    ``step`` is the number of updates behind it: 0, or the snapshot's when a rerun starts from one.
-    """
-
-    step = 0
-
-    def order(self, samples: Any) -> Any:
-        """Note that ``samples`` (indices) come next, in this order; returns them."""
-        return samples
-
-    def log(self, **metrics: float) -> None:
-        """Note numbers such as ``accuracy=0.9`` at the present step."""
-
-    def take_snapshot(self) -> None:
-        """Store parameters, optimizer state and random streams as they are now."""
-
-    def scan(self) -> None:
-        """Decide every unit's state on the declared data, now."""
-
-    def close(self) -> None:
-        """The training is over."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind: Any, *rest: Any) -> None:
-        self.close()
-
-
-def unwatched(model: Any, optimizer: Any, *, data: Any, generator: Any = None) -> Watched:
-    """A ``watch`` that records nothing: ``train(config, unwatched)`` is the bare training."""
-    return Watched()
-
-
 class Recording(Run, Watched):
     """A run that is being written; also what the training talks to. Close it, or use ``with``."""
 
@@ -315,6 +280,8 @@ class Recording(Run, Watched):
             self._open = False
             if self._recorder.source.alive:
                 try:
+                    if all_at_the_end(status):
+                        self._recorder.source.meet()
                     self._recorder.finish()
                     self._writer.meta("status", status)
                 finally:
@@ -349,7 +316,7 @@ def watch(
     generator: Any = None,
     scan_at: Any = powers_of_two,
     every: int = 1,
-) -> Recording:
+) -> Recording | Following:
     """Record a training from now on into a new folder ``path``; the loop itself stays as it is.
 
     ``data`` are the inputs on which a unit counts as dead or alive, usually all training inputs, one
@@ -358,9 +325,15 @@ def watch(
     the training's random stream, stored in snapshots. Gates and norms are measured at every ``every``-th
     step, the loss at all. A run that was only watched cannot be rerun;
     see :func:`backstory.experiment`.
+
+    Of a DistributedDataParallel model every rank calls this; rank 0 writes.
     """
-    recorder = Recorder(source_of(model, optimizer, data, generator), scan_at, every, certify=True)
-    recording = start_recording(recorder, Path(path), None)
+    source = source_of(model, optimizer, data, generator)
+    if not source.writes:
+        return Following(source, Path(path), every)
+    with source.starting():
+        recorder = Recorder(source, scan_at, every, certify=True)
+        recording = start_recording(recorder, Path(path), None)
     recording.flush()
     return recording
 

@@ -12,6 +12,7 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -156,6 +157,9 @@ class Source(ABC):
     shapes: list[tuple[str, tuple[int, ...]]]
     #: Parameters that stay as they are, and why: "frozen" or "in no optimizer".
     unmoved: dict[str, str]
+    #: How many processes train together, and whether this is the one that writes the run.
+    processes = 1
+    writes = True
 
     def __init__(self) -> None:
         self.step = 0
@@ -192,6 +196,13 @@ class Source(ABC):
             stacklevel=2,
         )
         self.listener.failed(error)
+
+    def starting(self) -> AbstractContextManager[None]:
+        """Around the start of a recording: tells every process of one training whether it went well."""
+        return nullcontext()
+
+    def meet(self) -> None:  # noqa: B027
+        """Of several processes each calls this at the end, and they combine what they have measured."""
 
     @property
     @abstractmethod

@@ -59,11 +59,6 @@ def _unwatched() -> Callable[..., None]:
     return _nothing
 
 
-def _has_closure(optimizer: Any, args: Any, kwargs: Any) -> bool:
-    """Whether a step was called with a closure."""
-    return kwargs.get("closure", args[1] if len(args) > 1 else None) is not None
-
-
 def _remove(handles: list[Any]) -> None:
     for handle in handles:
         handle.remove()
@@ -75,7 +70,7 @@ class Attachment(Source):
 
     model: nn.Module
 
-    def __init__(self, model: nn.Module, optimizer: Any) -> None:
+    def __init__(self, model: nn.Module, optimizer: Any, parallel: bool = False) -> None:
         check_parts(model, optimizer)
         super().__init__()
         self.model, self.optimizer = model, optimizer
@@ -88,8 +83,7 @@ class Attachment(Source):
             for name, p in self.named.items()
             if id(p) not in moved or not p.requires_grad
         }
-        self.hearing = Hearing()
-        self.closing = False  # whether the step under way computes its gradients itself, by a closure
+        self.hearing = Hearing(parallel)
         self._pid = os.getpid()
         self._handles: list[Any] = []
         self._warned: set[str] = set()
@@ -141,6 +135,11 @@ class Attachment(Source):
         _remove(self._handles)
         _watched.discard(self.model)
 
+    @property
+    def detached(self) -> bool:
+        """Whether nothing is seen any more."""
+        return not self._handles
+
     def begin(self, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """A forward pass of the whole model begins; what it is called with instead, if anything."""
 
@@ -149,6 +148,9 @@ class Attachment(Source):
 
     def before_step(self) -> None:
         """The optimizer is about to move the parameters: measure."""
+
+    def over(self) -> None:
+        """A step is over."""
 
     def _called(self, model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         return self.begin(args)
@@ -159,9 +161,28 @@ class Attachment(Source):
     def _accumulated(self, p: torch.Tensor) -> None:
         self.hearing.accumulated(p)
 
-    def _step_begins(self, *call: Any) -> None:
-        self.closing = _has_closure(*call)
-        self.hearing.step_begins(self.closing)
+    def _step_begins(self, optimizer: Any, args: Any, kwargs: Any) -> Any:
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        self.hearing.step_begins(closure is not None)
+        if closure is None:
+            self._about_to_move()
+            return None
+        # The gradients come to be in the closure: in steps of LBFGS, and in every step of Lightning.
+        told = _Hook(self, Attachment._about_to_move)
+        calls: list[None] = []
+
+        def followed() -> Any:
+            loss = closure()
+            if not calls:  # LBFGS calls it again while it moves
+                calls.append(None)
+                told()
+            return loss
+
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": followed}
+        return (*args[:1], followed, *args[2:]), kwargs
+
+    def _about_to_move(self) -> None:
         self.before_step()
         self.tell("before_step")
 
@@ -176,6 +197,7 @@ class Attachment(Source):
             )
             self.hearing.skipped = 0
         self.step += 1
+        self.over()
         self.tell("after_step")
         self.hearing.step_ends()
 

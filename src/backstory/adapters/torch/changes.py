@@ -46,32 +46,27 @@ class Changes:
         self._every = list(range(len(self._all)))
         self._storage: dict[int, Tensor] = {}
         self._narrow = any(p.dtype in HALF for p in self._all)
-        self._known = self._late = False
+        self._known = False
         self._copies: list[Tensor] = []
         self._gradients: list[Tensor] = []
         self.moving: list[int] = []
         self.factors: list[float] = []
 
-    def before(self, closure: bool = False) -> None:
-        """The step begins: take copies, and the gradients' norms, unless the update will be known.
-
-        A ``closure`` will compute the gradients within the step; then their norms are taken after it.
-        """
+    def before(self) -> None:
+        """The parameters are about to move: take copies and norms, unless the update will be known."""
         gradients = [p.grad for p in self._all]
-        if not closure and any(g is None for g in gradients):
+        if any(g is None for g in gradients):
             self.moving = [i for i, g in enumerate(gradients) if g is not None]
         else:
             self.moving = self._every
-        self._late = closure
-        self._known = not closure and self._will_be_known()
+        self._known = self._will_be_known()
         self._gradients = [g for g in gradients if g is not None]
         if self._known or not self.moving:
             return
-        if not closure:
-            self._gradients = norms(self._gradients)
-            scale = getattr(self._optimizer, "grad_scale", None)
-            if scale is not None:  # a fused optimizer takes the GradScaler's factor out itself
-                self._gradients = [norm / scale.to(norm.device) for norm in self._gradients]
+        self._gradients = norms(self._gradients)
+        scale = getattr(self._optimizer, "grad_scale", None)
+        if scale is not None:  # a fused optimizer takes the GradScaler's factor out itself
+            self._gradients = [norm / scale.to(norm.device) for norm in self._gradients]
         tensors = [self._all[i].detach() for i in self.moving]
         self._copies = [self._copy_of(i, p) for i, p in zip(self.moving, tensors, strict=True)]
         _copy(self._copies, tensors)
@@ -97,8 +92,6 @@ class Changes:
         moved = [self._all[i] for i in self.moving]
         if self._known:
             return self._after_sgd(moved)
-        if self._late:
-            self._gradients = [_norm_or_0(p) for p in moved]
         self.factors = [1.0] * len(moved)
         # One after the other: each difference is still in the cache when its norm is taken.
         changes = [norms([copy.sub_(p.detach())])[0] for copy, p in zip(self._copies, moved, strict=False)]
@@ -117,10 +110,6 @@ class Changes:
             return norms(gradients) * 2
         state = self._optimizer.state
         return norms([*gradients, *(state[p]["momentum_buffer"] for p in moved)])
-
-
-def _norm_or_0(p: Tensor) -> Tensor:
-    return torch.zeros((), device=p.device) if p.grad is None else norms([p.grad])[0]
 
 
 def _is_known(group: Mapping[str, Any], first: Mapping[str, Any]) -> bool:

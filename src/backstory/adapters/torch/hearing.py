@@ -25,7 +25,8 @@ NEAR = 16  # frames between a hook of the optimizer's step and GradScaler.step
 class Hearing:
     """The losses heard since the last step, and the factor by which a GradScaler has scaled them."""
 
-    def __init__(self) -> None:
+    def __init__(self, parallel: bool = False) -> None:
+        self._parallel = parallel
         self.losses: list[Tensor] = []
         self.skipped = 0
         self.scale: Tensor | None = None
@@ -64,8 +65,10 @@ class Hearing:
             return False
         version, before = g._version, self._versions.get(id(p))
         self._versions[id(p)] = version
-        # With create_graph=True each pass makes a new gradient, of which the version says nothing.
-        return before is not None and version != before + 1 and not g.requires_grad
+        if before is None or g.requires_grad:
+            return False  # with create_graph=True each pass makes a new one, and its version says nothing
+        # DistributedDataParallel writes to gradients between the passes: only a new one tells.
+        return version <= before if self._parallel else version != before + 1
 
     def _forget_earlier(self, p: Tensor) -> None:
         """Forget the losses of earlier passes, but those that a closure gave first: they led to its step."""

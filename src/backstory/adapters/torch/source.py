@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from backstory.adapters.torch.data import declared
 from backstory.adapters.torch.fronts import FrontFinder
 from backstory.adapters.torch.scan import Scanner, evaluation
 from backstory.adapters.torch.snapshot import restore, take_snapshot
-from backstory.adapters.torch.statistics import Statistics
+from backstory.adapters.torch.together import Together
 from backstory.errors import BackstoryError, RunError
 from backstory.insight.scan import SiteScan
 from backstory.insight.snapshot import Snapshot
@@ -46,14 +45,13 @@ class _Rows:
         return self._x[unit].to("cpu", torch.float64).numpy()
 
 
-class TorchSource(Statistics):
+class TorchSource(Together):
     """A training of a ``torch.nn.Module`` by an optimizer of ``torch.optim``."""
 
     engine = "torch"
 
     def __init__(self, model: nn.Module, optimizer: Any, data: Any, generator: Any = None) -> None:
-        parallel = isinstance(model, DistributedDataParallel)
-        super().__init__(model.module if parallel else model, optimizer, together=parallel)
+        super().__init__(model, optimizer)
         self.data = declared(data, self.model)
         self.samples = self.data.size
         self.generator: torch.Generator | None = generator
@@ -105,7 +103,7 @@ class TorchSource(Statistics):
     def _rule_and_gradient(self, p: Tensor) -> tuple[str | None, _Rows | None]:
         """The rule and the gradient by which the coming step moves ``p``; no gradient: not at all."""
         g = p.grad
-        if self.closing or (g is not None and g.is_sparse):
+        if g is not None and g.is_sparse:
             return None, _Rows(p)  # it moves in a way that is not known here
         scale = getattr(self.optimizer, "grad_scale", None)
         if g is not None and scale is not None:  # a fused optimizer takes the GradScaler's factor out itself

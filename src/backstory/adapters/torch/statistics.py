@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed
 from torch import Tensor, nn
 
 from backstory.adapters.torch.activations import Gate, local_derivative, open_counts
@@ -23,10 +22,18 @@ from backstory.adapters.torch.sites import Key, SiteMode, default_axis, is_calli
 from backstory.insight.sites import site_name
 from backstory.insight.source import StepStatistics
 
-__all__ = ["Statistics"]
+__all__ = ["Measured", "Statistics"]
 
 WEIGHTS_EVERY = 8  # as for backstory's own models
-FETCH_STEPS, FETCH_SECONDS, FETCH_TOGETHER = 64, 0.5, 16
+FETCH_STEPS, FETCH_SECONDS = 64, 0.5
+
+#: One step, and per site the number of entries per unit and the open ones of each unit.
+Measured = tuple[StepStatistics, dict[Key, tuple[float, np.ndarray]]]
+
+UNSEEN = (
+    "no forward pass of {model} in training mode was seen, so no gates are recorded: call the watched model "
+    "itself, model(x), and not model.forward(x) or a part of it"
+)
 
 
 @dataclass
@@ -48,17 +55,16 @@ class _Gathered:
 
 
 class Statistics(Attachment):
-    """Measures every ``every``-th step; with ``together`` the gates of all ranks of a process group."""
+    """Measures every ``every``-th step."""
 
-    def __init__(self, model: nn.Module, optimizer: Any, together: bool) -> None:
-        super().__init__(model, optimizer)
+    def __init__(self, model: nn.Module, optimizer: Any, parallel: bool = False) -> None:
+        super().__init__(model, optimizer, parallel)
         self._tensors = [p for _, p in self.parameters]
-        self._together = together
         self._spread = len({p.device for p in self._tensors}) > 1
         self.axes: dict[Key, int] = {}
         self.autocast = Autocast(self._tensors[0].device.type)
         self._mode = _Counter(self, model)
-        self._thread, self._entered = 0, 0
+        self._thread, self._entered, self._seen = 0, 0, False
         self.error: Exception | None = None
         self._open: dict[Key, list[Any]] = {}
         self._changes: Changes | None = None
@@ -75,7 +81,7 @@ class Statistics(Attachment):
                 self._leave()  # a KeyboardInterrupt went through the last one, and no hook saw it
         if not (self.model.training and self.measuring and torch.is_grad_enabled() and not is_repeated()):
             return None
-        self._entered += 1
+        self._entered, self._seen = self._entered + 1, True
         if self._entered > 1:
             return None
         self._thread = threading.get_ident()
@@ -113,31 +119,28 @@ class Statistics(Attachment):
 
     def before_step(self) -> None:
         self._measured = self.measuring
-        if self._measured:
+        if self._measured and self.writes:  # the gradients and changes of all ranks are the same
             with torch.no_grad():
                 self._changes = self._changes or Changes(self.optimizer, self._tensors)
-                self._changes.before(self.closing)
+                self._changes.before()
 
     def measured(self, rest: bool = False) -> list[StepStatistics]:
         if not rest:
             self._gather()
         late = time.monotonic() - self._fetched > FETCH_SECONDS
-        due = len(self._gathered) >= (FETCH_TOGETHER if self._together else FETCH_STEPS)
-        if not self._gathered or not (rest or due or (late and not self._together)):
+        if not (rest or late or len(self._gathered) >= FETCH_STEPS):
             return []
-        self._fetched = time.monotonic()
-        self.standing()
-        gathered, self._gathered = self._gathered, []
-        if self._together:
-            for entry in gathered:
-                _combine(entry)
-        return self._entries(gathered)
+        return [self._at_sites(one) for one in self._fetch()]
 
     def _gather(self) -> None:
         """Keep what the step that is just over has shown."""
         rates = [_kept(group["lr"]) for group in self.optimizer.param_groups]
         heard, changes = self.hearing, self._changes
         taken, moving, factors, opened = None, [], [], {}
+        if self._measured:
+            opened, self._open = self._open, {}
+            if not self._seen:
+                self.warn(UNSEEN.format(model=type(self.model).__name__))
         if self._measured and changes is not None:
             with torch.no_grad():
                 found = changes.after()
@@ -147,13 +150,18 @@ class Statistics(Attachment):
                     found = [x.to(found[0].device) for x in found]
                 taken = torch.stack(found) if found else torch.zeros(0)
             moving, factors = changes.moving, changes.factors
-            opened, self._open = self._open, {}
+        self._measured = False
         self._gathered.append(
             _Gathered(self.step, heard.losses, heard.scale, rates, taken, moving, factors, opened)
         )
 
-    def _entries(self, gathered: list[_Gathered]) -> list[StepStatistics]:
-        """The steps with their numbers fetched."""
+    def _fetch(self) -> list[Measured]:
+        """The steps gathered so far, their numbers brought from the devices."""
+        self._fetched = time.monotonic()
+        if not self._gathered:
+            return []
+        self.standing()
+        gathered, self._gathered = self._gathered, []
         parcel = Parcel()
         places = []
         for entry in gathered:
@@ -167,7 +175,7 @@ class Statistics(Attachment):
             for entry, own in zip(gathered, places, strict=True)
         ]
 
-    def _entry(self, entry: _Gathered, numbers: Any) -> StepStatistics:
+    def _entry(self, entry: _Gathered, numbers: Any) -> Measured:
         losses = [float(next(numbers)) for _ in entry.losses]
         scale = 1.0 if entry.scale is None else float(next(numbers))
         rates = tuple(float(next(numbers)) if isinstance(x, Tensor) else float(x) for x in entry.rates)
@@ -187,9 +195,17 @@ class Statistics(Attachment):
             if np.isnan(open_.sum()):
                 # A NaN among the outputs has made the count NaN: such a unit let everything pass.
                 open_ = np.where(np.isnan(open_), rows, open_)
-            opened[self._index(key, len(open_))] = (rows, open_)
+            opened[key] = (rows, open_)
         loss = sum(losses) / scale if losses else None
-        return StepStatistics(entry.step, loss, len(losses), rates, gradients, changes, weights, opened)
+        found = StepStatistics(entry.step, loss, len(losses), rates, gradients, changes, weights, {})
+        return found, opened
+
+    def _at_sites(self, measured: Measured) -> StepStatistics:
+        """One step, its gates by the number of their site in the run."""
+        found, opened = measured
+        return found._replace(
+            opened={self._index(key, len(gates[1])): gates for key, gates in opened.items()}
+        )
 
     def _index(self, key: Key, units: int) -> int:
         """The number of the site in the run."""
@@ -203,25 +219,6 @@ class Statistics(Attachment):
 def _kept(rate: Any) -> Any:
     """A learning rate as it is now; a tensor may be changed in place later."""
     return rate.detach().clone() if isinstance(rate, Tensor) else rate
-
-
-def _combine(entry: _Gathered) -> None:
-    """Add up the gates and average the losses of all ranks."""
-    group = torch.distributed.group.WORLD
-    counts = [(key, count) for key, (_, count) in entry.opened.items() if isinstance(count, Tensor)]
-    like = counts[0][1] if counts else entry.losses[0]
-    rows = torch.tensor([rows for rows, _ in entry.opened.values()], dtype=torch.float64, device=like.device)
-    parts = [rows, *(loss.reshape(1).to(torch.float64) for loss in entry.losses)]
-    flat = torch.cat([*parts, *(count.to(torch.float64) for _, count in counts)])
-    torch.distributed.all_reduce(flat, group=group)
-    sizes = [len(rows), *([1] * len(entry.losses)), *(len(count) for _, count in counts)]
-    summed = list(flat.split(sizes))
-    all_rows = summed.pop(0).tolist()
-    world = torch.distributed.get_world_size(group)
-    entry.losses = [summed.pop(0)[0] / world for _ in entry.losses]
-    for (key, seen), rows_now in zip(entry.opened.items(), all_rows, strict=True):
-        everywhere = isinstance(seen[1], Tensor)
-        entry.opened[key] = [int(rows_now), summed.pop(0) if everywhere else int(rows_now)]
 
 
 class _Call(tuple[Any, ...]):
