@@ -255,6 +255,8 @@ def test_a_scaled_loss_is_recorded_as_it_was_before_and_a_skipped_step_is_none(f
         assert found_changes[found].tolist() == pytest.approx(changes, rel=1e-4)
         if fused:
             assert found_changes[3] == 0
+        else:
+            assert [step for step, _ in run.findings("skipped")] == [3]
 
 
 def test_a_scaler_that_is_switched_off_changes_nothing(training):

@@ -189,12 +189,9 @@ class Attachment(Source):
     def _step_ends(self, *call: Any) -> None:
         self.hearing.moved()
         if self.hearing.skipped:
-            what = (
-                f"{self.hearing.skipped} backward passes before this step moved nothing: their gradients were"
-            )
-            self.notes.append(
-                (self.step, "skipped", f"{what} cleared, as a GradScaler that skips a step does")
-            )
+            times = f"{self.hearing.skipped} times" if self.hearing.skipped > 1 else "once"
+            what = f"gradients were cleared {times} without a step, as a GradScaler does that skips one"
+            self.notes.append((self.step, "skipped", what))
             self.hearing.skipped = 0
         self.step += 1
         self.over()
