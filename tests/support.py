@@ -43,6 +43,10 @@ TORCH: dict[str, Callable[..., Any]] = {
     "permute": lambda x, axes: x.permute(axes),
     "broadcast_to": lambda x, shape: torch.broadcast_to(x, shape),
     "mse": torch.nn.functional.mse_loss,
+    "prelu": lambda x, slope: _torch_prelu(x, slope),
+    "rrelu": lambda x, slope: _torch_prelu(x, slope),
+    "threshold": lambda x, threshold=0.0, value=0.0: torch.nn.functional.threshold(x, threshold, value),
+    "hardsigmoid": lambda x: _torch_hardsigmoid(x),
 }
 
 SAMPLES = [(op, case, f"{op.name}-{number}") for op in TABLE.values() for number, case in enumerate(op.cases)]
@@ -130,6 +134,17 @@ def _torch_overwrite(x: Any, part: Any, index: Any) -> Any:
     result = x.clone()
     result[torch.tensor(index) if isinstance(index, np.ndarray) else index] = part
     return result
+
+
+def _torch_prelu(x: Any, slope: Any) -> Any:
+    dtype = torch.result_type(x, slope)
+    return torch._prelu_kernel(*torch.broadcast_tensors(x.to(dtype), slope.to(dtype)))
+
+
+def _torch_hardsigmoid(x: Any) -> Any:
+    # PyTorch's own gradient has float32's sixth also in float64, and no second derivative.
+    flat = torch.nn.functional.hardsigmoid(x.detach())
+    return torch.where((x > -3) & (x < 3), x / 6 + 0.5, flat)
 
 
 def leaf(x: np.ndarray) -> backstory.Tensor:

@@ -51,7 +51,7 @@ def piecewise_linear(network: Callable[[Tensor], Any], low: float, high: float) 
     """The exact curve of ``network`` on [low, high].
 
     ``network`` takes a tensor of shape (1, 1) and returns one of one entry. It may be a module or any
-    function whose only bends are gates (relu, leaky_relu).
+    function whose only bends are corners (relu, leaky_relu, hardtanh).
 
     >>> import backstory
     >>> tent = lambda x: backstory.relu(x) - 2 * backstory.relu(x - 1)
@@ -137,25 +137,26 @@ def _piece(network: Any, at: float, left: float, right: float) -> tuple[float, f
         if all(t is None for t in known):
             continue
         _check(step, known)
-        if step.op.gates:
-            for root in _roots(step.inputs[0], known[0], at):
+        if step.op.corners is not None:
+            for root in _roots(step.inputs[0], known[0], at, step.op.corners(step.node.params)):
                 left, right = (max(left, root), right) if root <= at else (left, min(right, root))
         tangents[step.result] = step_forward(step, known)
     slope = float(tangents[found.root].reshape(-1)[0]) if found.root in tangents else 0.0
     return left, right, float(y.item()) + slope * (0.5 * (left + right) - at), slope
 
 
-def _roots(z: Quantity, slope: Any, at: float) -> Iterator[float]:
-    """Where the pre-activations would be 0 if they went on straight."""
+def _roots(z: Quantity, slope: Any, at: float, corners: tuple[float, ...]) -> Iterator[float]:
+    """Where the pre-activations would be at a corner if they went on straight."""
     assert z.value is not None
     for value, rise in zip(z.value.reshape(-1).tolist(), slope.reshape(-1).tolist(), strict=True):
         if rise:
-            yield at - value / rise
+            yield from (at - (value - corner) / rise for corner in corners)
 
 
 def _check(step: Step, known: list[Any]) -> None:
     """The step keeps a piecewise linear input piecewise linear."""
-    straight = step.op.gates or isinstance(step.op, Linear) or (step.op.name == "linear" and known[1] is None)
+    bent = step.op.corners is not None and all(t is None for t in known[1:])
+    straight = bent or isinstance(step.op, Linear) or (step.op.name == "linear" and known[1] is None)
     divided = step.op.name == "div" and known[1] is None
     if straight or divided or (isinstance(step.op, Bilinear) and None in known):
         return

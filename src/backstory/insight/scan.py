@@ -65,8 +65,8 @@ class SiteScan:
 
 def local_derivative(op: Op, args: Any, result: Tensor, params: Any) -> Any:
     """The activation's local derivative at every entry, (rows, units); a gate may be boolean."""
-    x = args[0].array if isinstance(args[0], Tensor) else args[0]
-    partial = op.partials[0](namespace(result.array), result.array, x, **params)  # type: ignore[attr-defined]
+    values = [a.array if isinstance(a, Tensor) else a for a in args]
+    partial = op.partials[0](namespace(result.array), result.array, *values, **params)  # type: ignore[attr-defined]
     return rows_of_units(partial)
 
 

@@ -54,8 +54,8 @@ class Observer:
         self._stack.pop()
 
     def ran(self, op: Op, args: Any, result: Tensor, params: Any) -> None:
-        """An operation ran; gates are handed on with the name of their site."""
-        if op.gates:
+        """An operation ran; gates are handed on with the name of their site. Whole numbers pass none."""
+        if (op.gates or (op.gating is not None and op.gating(args))) and result.dtype.kind == "f":
             path = self._stack[-1]
             key = (path, op.name)
             call = self._calls.get(key, 0)

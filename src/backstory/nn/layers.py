@@ -1,4 +1,4 @@
-"""The layers: Linear, the activations, Sequential."""
+"""The layers: Linear, Sequential."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 from backstory.arrays import Generator
 from backstory.errors import ArgumentError, ShapeError
-from backstory.nn import functional, init
+from backstory.nn import init
 from backstory.nn.module import Module, Parameter
 from backstory.ops import TABLE
 from backstory.promotion import get_default_dtype
 from backstory.tensor import Tensor, apply, as_tensor
 
-__all__ = ["LeakyReLU", "Linear", "ReLU", "Sequential", "Sigmoid", "Tanh"]
+__all__ = ["Linear", "Sequential"]
 
 _LINEAR = TABLE["linear"]
 
@@ -81,53 +81,11 @@ class Linear(Module):
         )
 
 
-class ReLU(Module):
-    """max(x, 0). ``at_zero`` is the derivative at exactly 0; see :func:`backstory.relu`."""
-
-    def __init__(self, at_zero: float | None = None) -> None:
-        super().__init__()
-        self.at_zero = at_zero
-
-    def forward(self, x: Tensor) -> Tensor:
-        """max(x, 0)"""
-        return functional.relu(x, self.at_zero)
-
-
-class LeakyReLU(Module):
-    """x where x > 0, else ``negative_slope`` · x."""
-
-    def __init__(self, negative_slope: float = 0.01) -> None:
-        super().__init__()
-        self.negative_slope = negative_slope
-
-    def forward(self, x: Tensor) -> Tensor:
-        """max(x, 0) + negative_slope · min(x, 0)"""
-        return functional.leaky_relu(x, self.negative_slope)
-
-    def extra_repr(self) -> str:
-        return f"negative_slope={self.negative_slope}"
-
-
-class Sigmoid(Module):
-    """1 / (1 + e⁻ˣ)"""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """1 / (1 + e⁻ˣ)"""
-        return functional.sigmoid(x)
-
-
-class Tanh(Module):
-    """tanh x"""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """tanh x"""
-        return functional.tanh(x)
-
-
 class Sequential(Module):
     """Modules one after the other, named 0, 1, 2, …
 
     >>> import backstory
+    >>> from backstory.nn import ReLU
     >>> net = Sequential(Linear(2, 3), ReLU(), Linear(3, 1))
     >>> net(backstory.ones(4, 2)).shape
     (4, 1)

@@ -14,16 +14,30 @@ from backstory.ops import (
     norm,
     reduction,
     shape,
+    smooth,
     transcendental,
 )
+from backstory.ops.profile import gain, saturation
 from backstory.ops.record import Bilinear, Case, Elementwise, General, Linear, Op, unbroadcast
 
-__all__ = ["TABLE", "Bilinear", "Case", "Elementwise", "General", "Linear", "Op", "unbroadcast"]
+__all__ = [
+    "TABLE",
+    "Bilinear",
+    "Case",
+    "Elementwise",
+    "General",
+    "Linear",
+    "Op",
+    "gain",
+    "saturation",
+    "unbroadcast",
+]
 
 SUBJECTS = (
     arithmetic,
     transcendental,
     activation,
+    smooth,
     comparison,
     reduction,
     extrema,

@@ -1,26 +1,14 @@
-"""The functions that bend: relu and its family, and the squashing ones."""
+"""relu and its family: the activations made of straight pieces."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from backstory.ops.kinds import activation
 from backstory.ops.record import Case, Elementwise, elementwise_cases
 
 __all__ = ["OPS"]
-
-sigmoid = Elementwise(
-    name="sigmoid",
-    forward=lambda xp, x: 1.0 / (1.0 + xp.exp(-x)),
-    partials=(lambda xp, ans, x: ans * (1.0 - ans),),
-    formula=r"\sigma(x) = \frac{1}{1 + e^{-x}}",
-    derivative=(r"\sigma(x)\,(1 - \sigma(x))",),
-    torch="torch.sigmoid",
-    cases=elementwise_cases(1),
-    arguments=1,
-    keeps=((),),
-    keeps_ans=True,
-    dtypes="float",
-)
 
 
 def _relu_gate(xp: Any, ans: Any, x: Any, at_zero: float = 0.0) -> Any:
@@ -31,6 +19,10 @@ def _relu_gate(xp: Any, ans: Any, x: Any, at_zero: float = 0.0) -> Any:
         return ~(x < 0)
     open_ = xp.astype(~(x < 0), x.dtype)
     return xp.where(x == 0, xp.full_like(x, at_zero), open_)
+
+
+def _at_zero(params: Mapping[str, Any]) -> tuple[float, ...]:
+    return (0.0,)
 
 
 relu = Elementwise(
@@ -45,6 +37,7 @@ relu = Elementwise(
     keeps=lambda params: ((0,),) if params.get("at_zero") else ((),),
     keeps_ans=True,
     gates=True,
+    corners=_at_zero,
 )
 
 leaky_relu = Elementwise(
@@ -62,49 +55,130 @@ leaky_relu = Elementwise(
     arguments=1,
     keeps=((0,),),
     gates=True,
+    corners=_at_zero,
 )
 
 
-def _sigmoid(xp: Any, x: Any) -> Any:
-    return 1.0 / (1.0 + xp.exp(-x))
+def _sloped(name: str) -> Elementwise:
+    """``prelu`` and ``rrelu``: the slope below 0 is an argument, learned or drawn."""
+    return Elementwise(
+        name=name,
+        forward=lambda xp, x, slope: xp.where(x > 0, x, slope * x),
+        partials=(
+            lambda xp, ans, x, slope: xp.where(x > 0, xp.ones_like(x), slope),
+            lambda xp, ans, x, slope: xp.where(x > 0, xp.zeros_like(x), x),
+        ),
+        formula=r"\max(x, 0) + a \min(x, 0)",
+        derivative=(r"1 \text{ if } x > 0 \text{ else } a", r"0 \text{ if } x > 0 \text{ else } x"),
+        letters=("x", "a"),
+        torch="",
+        cases=elementwise_cases(2),
+        arguments=2,
+        keeps=((0, 1), (0,)),
+        dtypes="promote",
+        gates=True,
+        corners=_at_zero,
+        fits="one slope, or one for each channel (axis 1)",
+    )
 
 
-def _softplus(xp: Any, x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
-    """x itself above the threshold, where the two differ by less than can be told."""
-    scaled = beta * x
-    low = xp.where(scaled > threshold, xp.zeros_like(x), scaled)
-    return xp.where(scaled > threshold, x, xp.log1p(xp.exp(low)) / beta)
+def _clipped(xp: Any, x: Any, low: float, high: float) -> Any:
+    return xp.minimum(xp.maximum(x, low), high)
 
 
-def _softplus_partial(xp: Any, ans: Any, x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
-    scaled = beta * x
-    return xp.where(scaled > threshold, xp.ones_like(x), _sigmoid(xp, scaled))
+def _inside(xp: Any, x: Any, low: float, high: float) -> Any:
+    """Open between the edges, both excluded; NaN passes, as in PyTorch."""
+    return ~((x <= low) | (x >= high))
 
 
-softplus = Elementwise(
-    name="softplus",
-    forward=_softplus,
-    partials=(_softplus_partial,),
-    formula=r"\frac{1}{\beta} \ln(1 + e^{\beta x})",
-    derivative=(r"\sigma(\beta x)",),
-    torch="torch.nn.functional.softplus",
-    cases=(*elementwise_cases(1), Case(((3, 4),), {"beta": 2.0, "threshold": 1.0})),
-    arguments=1,
-    keeps=((0,),),
-    dtypes="floats",
+def _edges(low: float, high: float) -> Callable[[Mapping[str, Any]], tuple[float, ...]]:
+    return lambda params: (params.get("min_val", low), params.get("max_val", high))
+
+
+relu6 = activation(
+    "relu6",
+    r"\min(\max(x, 0), 6)",
+    r"\mathbf{1}[0 < x < 6]",
+    lambda xp, x: _clipped(xp, x, 0, 6),
+    lambda xp, ans, x: _inside(xp, x, 0, 6),
+    corners=_edges(0.0, 6.0),
+    dtypes="promote",
+)
+hardtanh = activation(
+    "hardtanh",
+    r"\min(\max(x, a), b)",
+    r"\mathbf{1}[a < x < b]",
+    lambda xp, x, min_val=-1.0, max_val=1.0: _clipped(xp, x, min_val, max_val),
+    lambda xp, ans, x, min_val=-1.0, max_val=1.0: _inside(xp, x, min_val, max_val),
+    params=({}, {"min_val": -0.5, "max_val": 1.5}),
+    corners=_edges(-1.0, 1.0),
+    dtypes="promote",
+)
+hardsigmoid = activation(
+    "hardsigmoid",
+    r"\frac{\min(\max(x + 3, 0), 6)}{6}",
+    r"\frac{1}{6} \mathbf{1}[-3 < x < 3]",
+    lambda xp, x: _clipped(xp, x + 3.0, 0, 6) / 6.0,
+    lambda xp, ans, x: xp.where((x > -3) & (x < 3), xp.full_like(x, 1 / 6), xp.zeros_like(x)),
+    corners=_edges(-3.0, 3.0),
 )
 
-logsigmoid = Elementwise(
-    name="logsigmoid",
-    forward=lambda xp, x: xp.minimum(x, 0) - xp.log1p(xp.exp(-xp.abs(x))),
-    partials=(lambda xp, ans, x: _sigmoid(xp, -x),),
-    formula=r"\ln \sigma(x)",
-    derivative=(r"\sigma(-x)",),
-    torch="torch.nn.functional.logsigmoid",
-    cases=elementwise_cases(1),
-    arguments=1,
-    keeps=((0,),),
-    dtypes="floats",
+
+def _hardswish_partial(xp: Any, ans: Any, x: Any) -> Any:
+    middle = x / 3.0 + 0.5
+    return xp.where(x <= -3, xp.zeros_like(x), xp.where(x < 3, middle, xp.ones_like(x)))
+
+
+hardswish = activation(
+    "hardswish",
+    r"x\, \frac{\min(\max(x + 3, 0), 6)}{6}",
+    r"0 \text{ if } x \le -3, \; 1 \text{ if } x \ge 3, \text{ else } \frac{x}{3} + \frac{1}{2}",
+    lambda xp, x: x * _clipped(xp, x + 3.0, 0, 6) / 6.0,
+    _hardswish_partial,
+)
+threshold = activation(
+    "threshold",
+    r"x \text{ if } x > \theta \text{ else } v",
+    r"\mathbf{1}[x > \theta]",
+    lambda xp, x, threshold=0.0, value=0.0: xp.where(x <= threshold, xp.full_like(x, value), x),
+    lambda xp, ans, x, threshold=0.0, value=0.0: ~(x <= threshold),
+    params=({"threshold": 0.1, "value": 0.5},),
+    dtypes="promote",
 )
 
-OPS = (sigmoid, relu, leaky_relu, softplus, logsigmoid)
+
+def _softshrink(xp: Any, x: Any, lambd: float = 0.5) -> Any:
+    return xp.where(x > lambd, x - lambd, xp.where(x < -lambd, x + lambd, x * 0))
+
+
+softshrink = activation(
+    "softshrink",
+    r"x - \lambda \text{ if } x > \lambda, \; x + \lambda \text{ if } x < -\lambda, \text{ else } 0",
+    r"\mathbf{1}[|x| > \lambda]",
+    _softshrink,
+    lambda xp, ans, x, lambd=0.5: ~((x >= -lambd) & (x <= lambd)),
+    params=({}, {"lambd": 1.0}),
+    corners=lambda params: (-params.get("lambd", 0.5), params.get("lambd", 0.5)),
+)
+hardshrink = activation(
+    "hardshrink",
+    r"x \text{ if } |x| > \lambda \text{ else } 0",
+    r"\mathbf{1}[|x| > \lambda]",
+    lambda xp, x, lambd=0.5: xp.where((x >= -lambd) & (x <= lambd), xp.zeros_like(x), x),
+    lambda xp, ans, x, lambd=0.5: ~((x >= -lambd) & (x <= lambd)),
+    params=({}, {"lambd": 1.0}),
+)
+
+OPS = (
+    relu,
+    leaky_relu,
+    _sloped("prelu"),
+    _sloped("rrelu"),
+    relu6,
+    hardtanh,
+    hardsigmoid,
+    hardswish,
+    threshold,
+    softshrink,
+    hardshrink,
+)

@@ -80,6 +80,8 @@ clamp = Elementwise(
     arguments=3,
     keeps=((0, 1, 2),) * 3,
     dtypes="promote",
+    # As a relu: what stops at 0 below.
+    gating=lambda args: isinstance(args[1], (int, float)) and args[1] == 0,
 )
 
 where = Elementwise(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from backstory.ops.record import Elementwise, General, Rule, elementwise_cases
+from backstory.ops.record import Case, Elementwise, General, Rule, elementwise_cases
 
-__all__ = ["as_array", "comparison", "function", "steps"]
+__all__ = ["activation", "as_array", "comparison", "function", "sigmoid", "steps"]
 
 
 def as_array(xp: Any, value: Any, like: Any) -> Any:
@@ -15,6 +15,42 @@ def as_array(xp: Any, value: Any, like: Any) -> Any:
     if isinstance(value, (int, float)):
         return xp.full_like(like, value)
     return value
+
+
+def sigmoid(xp: Any, x: Any) -> Any:
+    """1 / (1 + e⁻ˣ)"""
+    return 1.0 / (1.0 + xp.exp(-x))
+
+
+def activation(
+    name: str,
+    formula: str,
+    derivative: str,
+    forward: Rule,
+    partial: Rule,
+    *,
+    params: Sequence[Mapping[str, Any]] = ({},),
+    gates: bool = True,
+    corners: Callable[[Mapping[str, Any]], tuple[float, ...]] | None = None,
+    dtypes: str = "floats",
+    torch: str = "",
+) -> Elementwise:
+    """An activation of one argument, sampled for each ``params``; the partial is a rule of the argument."""
+    cases = (*elementwise_cases(1), *(Case(((3, 4),), one) for one in params))
+    return Elementwise(
+        name=name,
+        forward=forward,
+        partials=(partial,),
+        formula=formula,
+        derivative=(derivative,),
+        torch=torch or f"torch.nn.functional.{name}",
+        cases=cases if params[0] == {} else cases[3:],
+        arguments=1,
+        keeps=((0,),),
+        dtypes=dtypes,
+        gates=gates,
+        corners=corners,
+    )
 
 
 def function(

@@ -54,6 +54,10 @@ class Op(ABC):
     ``fits`` says which shapes do, for errors.
     ``letters`` are the arguments' letters in ``formula`` where they are not x, y, z; in ``derivative``
     G is the upstream gradient, where the rule is no product entry by entry.
+
+    ``gates`` says that it is an activation that lets its first argument through more or less: where it
+    runs is a site. ``gating`` says so of one call, by its arguments, where only some calls are.
+    ``corners`` gives, by the parameters, the places between which a continuous function is straight.
     """
 
     name: str
@@ -68,6 +72,8 @@ class Op(ABC):
     dtypes: str = "free"
     differentiable: bool = True
     gates: bool = False
+    gating: Callable[[Sequence[Any]], bool] | None = None
+    corners: Callable[[Mapping[str, Any]], tuple[float, ...]] | None = None
     view: bool = False
     fresh: bool = True
     residuals: bool = False

@@ -85,7 +85,7 @@ class Notation:
 
     def _gate(self, step: Step) -> list[str]:
         z = step.inputs[0].value
-        if z is None:
+        if z is None or step.op.corners is None or step.op.corners(step.node.params) != (0.0,):
             return []
         symbol = plain(step.inputs[0].symbol)
         found = []

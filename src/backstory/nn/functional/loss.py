@@ -1,4 +1,4 @@
-"""The layers and losses as functions."""
+"""The losses as functions."""
 
 from __future__ import annotations
 
@@ -8,22 +8,10 @@ import numpy as np
 
 from backstory.arrays import eager
 from backstory.errors import ArgumentError, DtypeError, LabelError, ShapeError
-from backstory.functions.activation import leaky_relu, log_softmax, relu, sigmoid
-from backstory.functions.transcendental import tanh
 from backstory.ops import TABLE
 from backstory.tensor import Tensor, apply, as_tensor
 
-__all__ = ["cross_entropy", "leaky_relu", "linear", "log_softmax", "mse_loss", "relu", "sigmoid", "tanh"]
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x Wᵀ + b for x (…, in), W (out, in), b (out,): PyTorch's layout.
-
-    dX = G·W, dW = Gᵀ·x, db = Σ G over the samples, where G is the upstream gradient.
-    """
-    if bias is None:
-        return apply(TABLE["linear"], as_tensor(x), weight)
-    return apply(TABLE["linear"], as_tensor(x), weight, bias)
+__all__ = ["cross_entropy", "mse_loss"]
 
 
 def _checked_reduction(name: str, reduction: str) -> str:
