@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support import SMOOTH, draw
 
 import backstory
 from backstory import nn, optim
+from backstory.core import apply
 from backstory.errors import GraphError, VersionError
 from backstory.insight.explanation.formula import plain
 from backstory.ops import TABLE
@@ -344,3 +346,40 @@ def test_explaining_changes_nothing():
     assert w.grad is None
     loss.backward()
     assert w.grad.item() == 36.0
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda x: x.clamp(0.5, 3.0), "= min(max(x, 0.5), 3)"),
+        (lambda x: x.clamp(0.5, 3.0), "1[0.5 ≤ x ≤ 3]"),
+        (lambda x: backstory.softplus(x), "= ln(1 + eˣ)"),
+        (lambda x: backstory.softplus(x, beta=2.0), "σ(2·x)"),
+        (lambda x: backstory.hypot(x, 2.0), "x/√(x² + 2²)"),
+        (lambda x: -x / 4, "= v₁/4"),
+        (lambda x: backstory.sin(x) * -2, "sin x"),
+    ],
+)
+def test_formulas_bear_the_numbers_at_hand(function, told):
+    x = leaf([1.0, 2.0])
+    loss = function(x).sum()
+    assert told in str(backstory.explain(loss))
+
+
+def test_every_differentiable_record_is_explained_on_its_samples():
+    explained = 0
+    for op, case, name in SMOOTH:
+        arguments = [leaf(x) if x.dtype.kind == "f" else backstory.as_tensor(x) for x in draw(case)]
+        result = apply(op, *arguments, **case.params)
+        if not result.numel():
+            continue
+        loss = (result * 1.5).sum()
+        told = backstory.explain(loss)
+        assert str(told), name
+        assert told.markdown(), name
+        loss.backward()
+        for quantity in told.derivation.leaves:
+            (match,) = [x for x in arguments if x.array is quantity.value]
+            np.testing.assert_array_equal(match.grad.numpy(), quantity.gradient, err_msg=name)
+        explained += 1
+    assert explained > 200

@@ -9,7 +9,7 @@ import numpy as np
 
 import backstory
 from backstory.errors import ArgumentError
-from backstory.insight.explanation.formula import plain
+from backstory.insight.explanation.formula import plain, with_parameters
 from backstory.insight.piecewise import PiecewiseLinear, piecewise_linear
 from backstory.ops import TABLE
 from backstory.plots.canvas import SMALL, Margins, panels, sheet, shortened, text_width, title
@@ -81,8 +81,11 @@ def _curve(function: Any, low: float, high: float) -> tuple[str, tuple[str, str]
     record = TABLE.get(y.grad_fn.op.name) if y.grad_fn is not None else None
     formulas = ("", "")
     if record is not None and record.arguments == 1 and y.grad_fn is not None and y.grad_fn.edges[0] is x:
-        formula = plain(_valued(record.formula, y.grad_fn.params).split(" = ")[-1])
-        formulas = (f" = {formula}", f" = {plain(_valued(record.derivative[0], y.grad_fn.params))}")
+        formula = plain(with_parameters(record.formula, record, y.grad_fn.params).split(" = ")[-1])
+        formulas = (
+            f" = {formula}",
+            f" = {plain(with_parameters(record.derivative[0], record, y.grad_fn.params))}",
+        )
         name += "(x)"
     return name, formulas, points, y.detach().numpy(), slope
 
@@ -99,12 +102,6 @@ def _resolved(function: Any) -> tuple[str, Callable[[Any], Any]]:
         return function, run
     name = getattr(function, "__name__", None) or repr(function)
     return ("f" if name == "<lambda>" else name), function
-
-
-def _valued(latex: str, params: Any) -> str:
-    """A formula with the parameter that its α stands for."""
-    numbers = [value for value in params.values() if isinstance(value, float)]
-    return latex.replace(r"\alpha", f"{numbers[0]:g}" if len(numbers) == 1 else r"\alpha")
 
 
 def _frame(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:

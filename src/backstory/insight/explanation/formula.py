@@ -6,10 +6,11 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from backstory.ops import Op
 
-__all__ = ["bracketed", "filled", "latex_number", "letters", "plain", "tidied"]
+__all__ = ["bracketed", "filled", "latex_number", "letters", "plain", "tidied", "with_parameters"]
 
 COMMANDS = {
     "sum": "Σ", "prod": "∏", "int": "∫", "partial": "∂", "nabla": "∇", "top": "ᵀ", "infty": "∞", "pi": "π",
@@ -22,12 +23,16 @@ COMMANDS = {
     "quad": " ", ",": " ", ";": " ", " ": " ", "!": "", "#": "#", "%": "%", "{": "{", "}": "}", "_": "_",
     "left": "", "right": "", "bigl": "", "bigr": "", "displaystyle": "", "lfloor": "⌊", "rfloor": "⌋",
     "lceil": "⌈", "rceil": "⌉", "mid": "|", "neq": "≠", "leq": "≤", "geq": "≥", "dots": "…", "ldots": "…",
+    "oplus": "⊕", "bigvee": "⋁", "bigwedge": "⋀", "bmod": "mod",
 }  # fmt: skip
 GREEK = {name for name, sign in COMMANDS.items() if "GREEK SMALL" in unicodedata.name(sign[:1] or " ")}
 UPPER = dict(zip("0123456789+-−()ᵀniTxyz", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾ᵀⁿⁱᵀˣʸᶻ", strict=True))
 LOWER = dict(zip("0123456789ijknmx+-−=", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₙₘₓ₊₋₋₌", strict=True))
 ACCENTS = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303", "dot": "\u0307"}
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[{}^_]|\s+|[A-Za-z]+|[\d.]+|.", re.DOTALL)
+PARAMETERS = {"negative_slope": r"\alpha", "beta": r"\beta"}
+DEFAULTS = {("leaky_relu", "negative_slope"): 0.01, ("softplus", "beta"): 1.0}
+ROOT = re.compile(r"^√\([^()]*\)$")
 PLAIN_GROUPS = ("mathrm", "mathbf", "mathtt", "mathit", "text", "operatorname", "boldsymbol", "mathbb")
 OPERATORS = re.compile(r"[-−+·×⊙/=<> ]|.√")
 
@@ -40,6 +45,25 @@ def letters(op: Op) -> tuple[str, ...]:
     (('x', 'W', 'b'), ('x',))
     """
     return op.letters or ("x", "y", "z")[: op.arguments]
+
+
+def with_parameters(latex: str, op: Op, params: Mapping[str, Any]) -> str:
+    r"""``latex`` with the numbers that its Greek letters stand for.
+
+    >>> from backstory.ops import TABLE
+    >>> softplus = TABLE["softplus"]
+    >>> plain(with_parameters(softplus.formula, softplus, {"beta": 2.0}))
+    '½·ln(1 + e^(2·x))'
+    >>> plain(with_parameters(softplus.formula, softplus, {}))
+    'ln(1 + eˣ)'
+    """
+    for name, letter in PARAMETERS.items():
+        value = params.get(name, DEFAULTS.get((op.name, name)))
+        if value == 1:
+            latex = re.sub(rf"\\frac\{{1\}}\{{{re.escape(letter)}\}} ?|{re.escape(letter)} ?", "", latex)
+        elif value is not None:
+            latex = latex.replace(letter, latex_number(value))
+    return latex
 
 
 def filled(latex: str, values: Mapping[str, str]) -> str:
@@ -68,9 +92,14 @@ def filled(latex: str, values: Mapping[str, str]) -> str:
     names = "|".join(re.escape(name) for name in values)
     aside = re.sub(r"\\(?:text|mathrm|operatorname|mathtt|mathit)\{[^{}]*\}", put_aside, latex)
     done = re.sub(rf"(?<![\\A-Za-z])({names})(?![A-Za-z])", put, aside)
-    done = re.sub(r"(?<=[\w})]) (?=\d|\\left\(-)", r" \\cdot ", done)
+    done = re.sub(r"(\\[A-Za-z]+|[\w})]) (?=\d|\\left\(-)", _dotted, done)
     done = re.sub(r"(?<=[\w})])\s*(?:\\,)? (?=\\text\{[^ ])|(?<=\w\}) (?=\w)", r" \\, ", done)
     return re.sub(r"\0(\d+)\0", lambda match: kept[int(match.group(1))], done)
+
+
+def _dotted(match: re.Match[str]) -> str:
+    """A dot between two factors the second of which is a number; none after a sign such as \\le."""
+    return match.group() if match.group(1).startswith("\\") else rf"{match.group(1)} \cdot "
 
 
 def tidied(latex: str) -> str:
@@ -161,6 +190,13 @@ class _Reader:
             token = token[0]
         return _joined(self._piece(token, []))
 
+    def _words(self) -> str:
+        """The next group as it stands."""
+        end = self._tokens.index("}", self._at)
+        words = "".join(self._tokens[self._at + 1 : end])
+        self._at = end + 1
+        return re.sub(r"\\(.)", r"\1", words)
+
     def _piece(self, token: str, before: list[str]) -> list[str]:
         if token.isspace() or token in (r"\,", r"\;", r"\ ", r"\quad"):
             return [" "]
@@ -178,6 +214,8 @@ class _Reader:
             return [f"√{inner}" if len(inner) == 1 else f"√({inner})"]
         if name in ACCENTS:
             return [self._argument() + ACCENTS[name]]
+        if name == "text":
+            return [self._words()]
         if name in PLAIN_GROUPS:
             return [self._argument()]
         return [COMMANDS.get(name, name)]
@@ -186,7 +224,7 @@ class _Reader:
 def _fraction(above: str, below: str) -> str:
     if (above, below) == ("1", "2"):
         return "½"
-    return "/".join(f"({part})" if OPERATORS.search(part) else part for part in (above, below))
+    return "/".join(f"({part})" if OPERATORS.search(ROOT.sub("", part)) else part for part in (above, below))
 
 
 def _shifted(text: str, sign: str) -> str:
@@ -210,13 +248,18 @@ def _joined(pieces: list[str]) -> str:
         following = next((other for other in pieces[i + 1 :] if other.strip()), "")
         left, right = out.rstrip()[-1:], following[:1]
         factor = (left.isalnum() or left in ")]ᵀ'½" or _is_script(left)) and (
-            right.isalnum() or right in ("(", "½", "∂", "√", "Σ")
+            right.isalnum() or right in ("(", "½", "∂", "√", "Σ", "∏", "⌊", "⌈")
         )
         named = out.rstrip(SCRIPTS).endswith(FUNCTIONS)
         prose = following in PROSE or out.endswith(tuple(f" {word}" for word in PROSE))
         out = out.rstrip() + ("·" if factor and not named and not prose else " ")
-    out = re.sub(r"\s*·\s*", "·", re.sub(r"([(∂¬]) | (?=\))", lambda match: match.group(1) or "", out))
-    return re.sub(r"\s*([=<>≥≤≠+−×⊙])\s*", _spaced, out)
+    out = re.sub(r"\s*·\s*", "·", re.sub(r"([(∂¬⌊⌈]) | (?=[)⌋⌉])", lambda match: match.group(1) or "", out))
+    return (
+        re.sub(r"\s*([=<>≥≤≠+−×⊙])\s*", _spaced, out)
+        .replace(" ,", ",")
+        .replace(" : = ", " := ")
+        .replace(": = ", " := ")
+    )
 
 
 def _spaced(match: re.Match[str]) -> str:
@@ -248,6 +291,9 @@ FUNCTIONS = (
     "arg",
     "sgn",
     "Σ",
+    "∏",
+    "⋁",
+    "⋀",
     "erf",
 )
-PROSE = ("if", "else", "where", "when", "and", "or", "for")
+PROSE = ("if", "else", "where", "when", "and", "or", "for", "mod", "∧", "∨", "⊕", "/")

@@ -16,6 +16,7 @@ from backstory.insight.explanation.formula import (
     letters,
     plain,
     tidied,
+    with_parameters,
 )
 from backstory.insight.explanation.words import BACKWARD, FORWARD, WORDS
 
@@ -56,6 +57,8 @@ class Notation:
     def formula(self, step: Step) -> str:
         """The step with symbols, such as ``\\max(z, 0)``."""
         symbols = [q.symbol for q in step.inputs]
+        if step.op.name == "concat":
+            return rf"\left[{', '.join(symbols)}\right]"
         return self._filled(step, step.op.formula.split(" = ")[0], symbols)
 
     def numbers(self, step: Step) -> str | None:
@@ -132,12 +135,12 @@ class Notation:
 
     def _derivative(self, flow: Flow) -> str:
         """The record's derivative with the symbols of the step; G stays."""
-        written = flow.step.op.derivative[flow.argument]
+        written = _written(flow)
         symbols = [q.symbol for q in flow.step.inputs]
         return tidied(self._filled(flow.step, written, symbols))
 
     def _handed(self, flow: Flow, upstream: str) -> str:
-        written = flow.step.op.derivative[flow.argument]
+        written = _written(flow)
         derivative = self._derivative(flow)
         sign = r"\cdot" if self.scalar else r"\odot"
         if flow.step.op.name == "permute":
@@ -227,7 +230,7 @@ class Notation:
         """The upstream's closed form times the local derivative."""
         upstream = known[_source(flow.step.result)]
         op, inputs = flow.step.op, flow.step.inputs
-        written = op.derivative[flow.argument]
+        written = _written(flow)
         used = [q for letter, q in zip(letters(op), inputs, strict=False) if _occurs(letter, written)]
         if flow.summed or op.name == "permute" or _occurs("G", written):
             return _Product(1.0, (self._handed(flow, upstream.latex(self.scalar)),))
@@ -266,8 +269,7 @@ class Notation:
             latex = re.sub(r"\\frac\{(\d)\}\{[nN]\}", lambda m: m.group(1).replace("1", ""), latex)
         if step.op.name == "linear" and len(values) < 3:
             latex = latex.replace(" + b", "")
-        if "negative_slope" in params or step.op.name == "leaky_relu":
-            latex = latex.replace(r"\alpha", latex_number(params.get("negative_slope", 0.01)))
+        latex = with_parameters(latex, step.op, params)
         return tidied(filled(latex, mapping))
 
 
@@ -295,6 +297,12 @@ class _Product:
 def bracketed_always(latex: str) -> str:
     """``latex`` in parentheses."""
     return rf"\left({latex}\right)"
+
+
+def _written(flow: Flow) -> str:
+    """The record's derivative by the argument; one that takes any number has the same for all."""
+    derivatives = flow.step.op.derivative
+    return derivatives[min(flow.argument, len(derivatives) - 1)]
 
 
 def _occurs(letter: str, latex: str) -> bool:

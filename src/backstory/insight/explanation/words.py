@@ -63,6 +63,7 @@ BACKWARD = {
     "reshape": "the same entries in the former shape",
     "permute": "transposed back",
     "broadcast_to": "what was copied is summed",
+    "concat": "each takes its own part",
     "getitem": "back to its place, 0 elsewhere",
     "cast": "hands on, in the former dtype",
     "clone": "hands on",
