@@ -15,6 +15,7 @@ from backstory.functions.activation import (
     softshrink,
     softsign,
 )
+from backstory.functions.joining import pad
 from backstory.functions.transcendental import tanh
 from backstory.nn.functional.activation import (
     celu,
@@ -62,6 +63,7 @@ __all__ = [
     "logsigmoid",
     "mish",
     "mse_loss",
+    "pad",
     "prelu",
     "relu",
     "relu6",
