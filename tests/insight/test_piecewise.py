@@ -62,9 +62,32 @@ def test_a_constant_and_a_straight_line_have_no_breakpoints():
     assert (line.breaks.size, line.slopes.tolist(), line.ys.tolist()) == (0, [1.5], [-1.0, 0.5])
 
 
+@pytest.mark.parametrize(
+    ("function", "breaks"),
+    [
+        (lambda x: backstory.relu6(2 * x), [0, 3]),
+        (lambda x: backstory.hardtanh(x, -2.0, 1.5), [-2, 1.5]),
+        (lambda x: backstory.abs(x - 1), [1]),
+        (lambda x: backstory.maximum(x, 2 - x), [1]),
+        (lambda x: backstory.maximum(x, 0.0), [0]),
+        (lambda x: backstory.minimum(x, backstory.tensor([[3.0]])), [3]),
+        (lambda x: backstory.prelu(x - 1, backstory.tensor(0.25, dtype="float64")), [1]),
+    ],
+    ids=["relu6", "hardtanh", "abs", "maximum", "maximum with a number", "minimum", "prelu"],
+)
+def test_every_piecewise_linear_operation_bends_where_it_must(function, breaks):
+    curve = piecewise_linear(function, -4.0, 4.5)
+    np.testing.assert_allclose(curve.breaks, breaks, atol=1e-12)
+    x = np.linspace(-4, 4.5, 161)
+    values = [function(backstory.tensor([[v]], dtype="float64")).item() for v in x]
+    np.testing.assert_allclose(curve(x), values, atol=1e-12)
+
+
 def test_what_is_not_piecewise_linear_is_refused():
     with pytest.raises(ArgumentError, match="sigmoid"):
         piecewise_linear(lambda x: x.sigmoid(), 0, 1)
+    with pytest.raises(ArgumentError, match="gelu"):
+        piecewise_linear(lambda x: backstory.gelu(x), 0, 1)
     with pytest.raises(ArgumentError, match="mul"):
         piecewise_linear(lambda x: x * x, 0, 1)
     with pytest.raises(ShapeError, match="one value at each point"):

@@ -24,6 +24,7 @@ from backstory.tensor import Tensor
 __all__ = ["PiecewiseLinear", "piecewise_linear"]
 
 MOST = 10_000  # pieces
+MEETING = ("maximum", "minimum")  # they bend where their two arguments meet
 
 
 @dataclass(frozen=True)
@@ -137,18 +138,25 @@ def _piece(network: Any, at: float, left: float, right: float) -> tuple[float, f
         if all(t is None for t in known):
             continue
         _check(step, known)
-        if step.op.corners is not None:
-            for root in _roots(step.inputs[0], known[0], at, step.op.corners(step.node.params)):
-                left, right = (max(left, root), right) if root <= at else (left, min(right, root))
+        for root in _roots(step, known, at):
+            left, right = (max(left, root), right) if root <= at else (left, min(right, root))
         tangents[step.result] = step_forward(step, known)
     slope = float(tangents[found.root].reshape(-1)[0]) if found.root in tangents else 0.0
     return left, right, float(y.item()) + slope * (0.5 * (left + right) - at), slope
 
 
-def _roots(z: Quantity, slope: Any, at: float, corners: tuple[float, ...]) -> Iterator[float]:
-    """Where the pre-activations would be at a corner if they went on straight."""
-    assert z.value is not None
-    for value, rise in zip(z.value.reshape(-1).tolist(), slope.reshape(-1).tolist(), strict=True):
+def _roots(step: Step, known: list[Any], at: float) -> Iterator[float]:
+    """Where the operation would bend if what goes in went on straight."""
+    z, slope, corners = np.asarray(step.inputs[0].value), known[0], (0.0,)
+    if step.op.name in MEETING:
+        z = z - np.asarray(step.inputs[1].value)
+        slope = sum((sign * t for sign, t in zip((1, -1), known, strict=True) if t is not None), 0.0)
+    elif step.op.corners is not None:
+        corners = step.op.corners(step.node.params)
+    elif step.op.name != "abs":
+        return
+    rises = np.broadcast_to(slope, z.shape).reshape(-1).tolist()
+    for value, rise in zip(z.reshape(-1).tolist(), rises, strict=True):
         if rise:
             yield from (at - (value - corner) / rise for corner in corners)
 
@@ -156,14 +164,16 @@ def _roots(z: Quantity, slope: Any, at: float, corners: tuple[float, ...]) -> It
 def _check(step: Step, known: list[Any]) -> None:
     """The step keeps a piecewise linear input piecewise linear."""
     bent = step.op.corners is not None and all(t is None for t in known[1:])
+    bent = bent or step.op.name in (*MEETING, "abs")
     straight = bent or isinstance(step.op, Linear) or (step.op.name == "linear" and known[1] is None)
     divided = step.op.name == "div" and known[1] is None
     if straight or divided or (isinstance(step.op, Bilinear) and None in known):
         return
     raise ArgumentError(
         f"the exact curve of a network with {step.op.name}",
-        why="its output is not piecewise linear in the input, so it has no breakpoints",
-        instead="relu, leaky_relu, and sums and products with constants; or draw samples of it",
+        why="it is not piecewise linear in the input, or where it bends is not known",
+        instead="relu and its straight relatives, maximum, sums and products with constants; "
+        "or draw samples of it",
     )
 
 

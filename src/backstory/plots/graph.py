@@ -152,7 +152,8 @@ def _card(quantity: Quantity, notation: Notation) -> _Card:
     if quantity.gradient is not None:
         blue = MUTED if closed or not np.any(quantity.gradient) else OPEN
         lines.append((_gradient_said(quantity.gradient, plain(notation.gradient(quantity))), blue, False))
-    if step is not None and step.op.gates:
+    gate = _gate(quantity)
+    if gate is not None and (gate.dtype.kind == "b" or closed):
         lines.append((_gate_words(quantity), MUTED, False))
     return _Card(tuple(lines), quantity.kind, closed)
 

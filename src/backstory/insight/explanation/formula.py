@@ -30,8 +30,8 @@ UPPER = dict(zip("0123456789+-−()ᵀniTxyz", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺�
 LOWER = dict(zip("0123456789ijknmx+-−=", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖₙₘₓ₊₋₋₌", strict=True))
 ACCENTS = {"hat": "\u0302", "bar": "\u0304", "tilde": "\u0303", "dot": "\u0307"}
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[{}^_]|\s+|[A-Za-z]+|[\d.]+|.", re.DOTALL)
-PARAMETERS = {"negative_slope": r"\alpha", "beta": r"\beta"}
-DEFAULTS = {("leaky_relu", "negative_slope"): 0.01, ("softplus", "beta"): 1.0}
+PARAMETERS = {"negative_slope": r"\alpha", "alpha": r"\alpha", "beta": r"\beta"}
+DEFAULTS = {("leaky_relu", "negative_slope"): 0.01, ("softplus", "beta"): 1.0, ("elu", "alpha"): 1.0}
 ROOT = re.compile(r"^√\([^()]*\)$")
 PLAIN_GROUPS = ("mathrm", "mathbf", "mathtt", "mathit", "text", "operatorname", "boldsymbol", "mathbb")
 OPERATORS = re.compile(r"[-−+·×⊙/=<> ]|.√")

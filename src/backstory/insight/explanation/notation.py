@@ -24,6 +24,8 @@ __all__ = ["Notation"]
 
 LONGEST = 70  # letters of a closed form that is put into another one
 MATRIX = ("linear", "matmul")
+# The parameter that holds the derivative at 0, where left and right differ.
+AT_ZERO = {"relu": ("at_zero", 0.0), "leaky_relu": ("negative_slope", 0.01)}
 
 
 class Notation:
@@ -87,26 +89,25 @@ class Notation:
         return found
 
     def _gate(self, step: Step) -> list[str]:
+        """How far the gate is open: counted where it is open or closed, else the span of its derivative."""
+        local = next((flow.local for flow in step.flows if flow.argument == 0), None)
         z = step.inputs[0].value
-        if z is None or step.op.corners is None or step.op.corners(step.node.params) != (0.0,):
+        if local is None or not local.size:
             return []
-        symbol = plain(step.inputs[0].symbol)
         found = []
-        if step.op.name == "leaky_relu":
-            slope = plain(latex_number(step.node.params.get("negative_slope", 0.01)))
-            found.append(WORDS["slope"].format(slope=slope, symbol=symbol))
-        opened = int((z > 0).sum())
-        if z.shape == ():
-            found.append(WORDS["open" if opened else "closed"].split(":")[0])
+        if local.dtype.kind != "b":
+            low, high = (plain(latex_number(v)) for v in (local.min(), local.max()))
+            found.append(WORDS["slope" if low == high else "slopes"].format(low=low, high=high))
+        elif local.shape == ():
+            found.append(WORDS["open" if local else "closed"].split(":")[0])
         else:
-            found.append(WORDS["gates"].format(open=opened, count=z.size))
-        zeros = int((z == 0).sum())
-        if zeros:
-            choice = plain(latex_number(step.node.params.get("at_zero", 0.0)))
-            if step.op.name == "leaky_relu":
-                choice = plain(latex_number(step.node.params.get("negative_slope", 0.01)))
-            key = "at zero one" if z.shape == () else "at zero"
-            found.append(f"{symbol} is " + WORDS[key].format(count=zeros, choice=choice))
+            found.append(WORDS["gates"].format(open=int(local.sum()), count=local.size))
+        zeros = 0 if z is None else int((z == 0).sum())
+        if zeros and step.op.name in AT_ZERO:
+            choice = plain(latex_number(step.node.params.get(*AT_ZERO[step.op.name])))
+            key = "at zero one" if local.shape == () else "at zero"
+            symbol = plain(step.inputs[0].symbol)
+            found.append(f"{symbol} is " + WORDS[key].format(count=zeros, size=local.size, choice=choice))
         return found
 
     def _layout(self, step: Step) -> str | None:

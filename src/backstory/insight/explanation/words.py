@@ -27,12 +27,13 @@ WORDS = {
     "copied all": "{symbol} is copied over all axes",
     "summed": "{symbol} was copied over axis {axes}, so its gradient sums over it",
     "summed all": "{symbol} was copied over all axes, so its gradient sums over them",
-    "at zero": "exactly 0 in {count}, where the derivative is taken as {choice}",
+    "at zero": "exactly 0 in {count} of {size} entries, where the derivative is taken as {choice}",
     "at zero one": "exactly 0, where the derivative is taken as {choice}",
     "open": "gate open: the gradient passes",
     "closed": "gate closed: nothing passes",
     "gates": "gate open for {open} of {count} entries",
-    "slope": "{slope} where {symbol} ≤ 0",
+    "slope": "local derivative {low}",
+    "slopes": "local derivative from {low} to {high}",
     "layout W x": "layout Wx: W is (out, in), x a column",
     "layout X W": "layout XW: rows of X are samples, W is (in, out)",
     "layout x W^T": "layout xWᵀ, PyTorch's: rows of x are samples, W is (out, in)",
@@ -41,6 +42,14 @@ WORDS = {
 FORWARD = {
     "relu": "ReLU",
     "leaky_relu": "LeakyReLU",
+    "prelu": "PReLU",
+    "rrelu": "RReLU",
+    "relu6": "ReLU6",
+    "elu": "ELU",
+    "selu": "SELU",
+    "celu": "CELU",
+    "gelu": "GELU",
+    "silu": "SiLU",
 }
 """Operation → what it is called, where its formula does not say."""
 
