@@ -214,6 +214,11 @@ class Run:
             )
         return found
 
+    def _repr_html_(self) -> str:
+        from backstory.insight.html import run_html
+
+        return run_html(self)
+
     def __repr__(self) -> str:
         return f"<run at {self.path}: {len(self.steps)} steps, {len(self.sites)} sites>"
 

@@ -246,6 +246,13 @@ def check_parts(model: nn.Module, optimizer: Any) -> None:
             why="its replicas run in threads on copies of the modules, which no hook of the model sees",
             instead="DistributedDataParallel, which PyTorch recommends as well",
         )
+    sharded = [name for name, p in model.named_parameters() if type(p).__name__ == "DTensor"]
+    if sharded or any(type(part).__name__ == "FullyShardedDataParallel" for part in model.modules()):
+        raise RunError(
+            f"watch() received a {type(model).__name__} whose parameters are sharded",
+            why="a scan runs on one rank, and no rank holds the whole model",
+            instead="DistributedDataParallel, or a smaller model on one device",
+        )
     parts = set(model.modules())
     if any(root in parts or model in set(root.modules()) for root in _watched):
         raise RunError(

@@ -1,0 +1,44 @@
+"""A run as simple HTML, for notebooks: the story above the life table."""
+
+from __future__ import annotations
+
+from html import escape
+
+from backstory.insight.lifetable import LifeTable
+from backstory.insight.run import Run
+from backstory.insight.story import story
+
+__all__ = ["run_html"]
+
+HEAD = ("site", "units", "dead", "linear", "born dead", "deaths", "revivals")
+TABLE = "border-collapse:collapse;font-size:inherit;font-variant-numeric:tabular-nums;margin:0 0 6px"
+CELL = "padding:2px 10px;border-bottom:1px solid #8884"
+
+
+def run_html(run: Run) -> str:
+    """The run's story and life table; colours and fonts are those of the page around it."""
+    lines = "\n".join(escape(line) for line in story(run).splitlines())
+    verdict, _, rest = lines.partition("\n")
+    return (
+        '<div style="font-size:13px;line-height:1.45">'
+        f"<strong>{verdict}</strong>"
+        f'<pre style="margin:4px 0 10px;background:none;color:inherit;white-space:pre-wrap">{rest}</pre>'
+        f"{_table(run.life_table())}"
+        f"<small>{escape(str(run.path))}: {len(run.steps):,} steps</small></div>"
+    )
+
+
+def _table(table: LifeTable) -> str:
+    rows = [
+        [life.site.name, life.site.units, len(life.dead), len(life.linear)]
+        + [life.born_dead, life.deaths, life.revivals]
+        for life in table.sites
+    ]
+    head = "".join(_cell("th", name, i) for i, name in enumerate(HEAD))
+    body = "".join(f"<tr>{''.join(_cell('td', x, i) for i, x in enumerate(row))}</tr>" for row in rows)
+    return f'<table style="{TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _cell(tag: str, value: object, column: int) -> str:
+    side = "right" if column else "left"
+    return f'<{tag} style="text-align:{side};{CELL}">{escape(str(value))}</{tag}>'
