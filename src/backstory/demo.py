@@ -41,7 +41,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     except ImportError as error:
         raise MissingExtraError.of("scikit-learn", "data", "the demo") from error
     images, labels = load_digits(return_X_y=True)
-    return images / 16.0, labels.astype(np.int64)
+    return np.asarray(images) / 16.0, np.asarray(labels).astype(np.int64)
 
 
 def data(config: dict[str, Any]) -> tuple[Any, Any, Any, Any]:

@@ -29,11 +29,10 @@ def run_html(run: Run) -> str:
 
 
 def _table(table: LifeTable) -> str:
-    rows = [
-        [life.site.name, life.site.units, len(life.dead), len(life.linear)]
-        + [life.born_dead, life.deaths, life.revivals]
-        for life in table.sites
-    ]
+    rows = []
+    for life in table.sites:
+        now = (len(life.dead), len(life.linear))
+        rows.append((life.site.name, life.site.units, *now, life.born_dead, life.deaths, life.revivals))
     head = "".join(_cell("th", name, i) for i, name in enumerate(HEAD))
     body = "".join(f"<tr>{''.join(_cell('td', x, i) for i, x in enumerate(row))}</tr>" for row in rows)
     return f'<table style="{TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
