@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextvars
 import itertools
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -38,8 +37,11 @@ _numbers = itertools.count(1)
 LevelType = TypeVar("LevelType", bound="Level")
 
 
-class Held(ABC):
-    """What a tensor of some levels holds: ``array``, a tensor of a lower level, and more."""
+class Held:
+    """What a tensor of some levels holds: ``array``, a tensor of a lower level, and more.
+
+    It is asked for at every operation of a transform, so it is no ``ABC``, whose ``isinstance`` is slow.
+    """
 
     __slots__ = ("array", "dtype", "shape")
 
@@ -47,17 +49,17 @@ class Held(ABC):
     shape: tuple[int, ...]
     dtype: np.dtype
 
-    @abstractmethod
     def detach(self) -> Any:
         """The same without history."""
+        raise NotImplementedError
 
-    @abstractmethod
     def item(self) -> Any:
         """The only entry as a Python number."""
+        raise NotImplementedError
 
-    @abstractmethod
     def tolist(self) -> Any:
         """The entries as nested lists of Python numbers."""
+        raise NotImplementedError
 
 
 class Level:

@@ -143,6 +143,7 @@ _minimum: Any = np.minimum.reduce
 _or: Any = np.logical_or.reduce
 _and: Any = np.logical_and.reduce
 _matmul = np.matmul
+_einsum = np.einsum
 _FLOATS = (np.dtype("float32"), np.dtype("float64"))
 
 
@@ -164,7 +165,12 @@ def sum(x: Any, axis: Any = None, keepdims: Any = False) -> Any:
 
 def matmul(x: Any, y: Any) -> Any:
     """The product of the last two axes."""
-    return x.dot(y) if x.ndim == 2 and y.ndim == 2 else _matmul(x, y)
+    if x.ndim == 2 and y.ndim == 2:
+        return x.dot(y)
+    if x.ndim > 1 and y.ndim > 1 and x.shape[-1] == 1 and x.dtype == y.dtype and y.shape[-2] == 1:
+        # Outer products, many small ones: BLAS would be called for each.
+        return _einsum("...i,...j->...ij", x[..., 0], y[..., 0, :])
+    return _matmul(x, y)
 
 
 def max(x: Any, axis: Any = None, keepdims: Any = False) -> Any:

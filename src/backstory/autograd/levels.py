@@ -20,10 +20,15 @@ def promoted(op: Op, xp: Any, arrays: list[Any]) -> list[Any]:
     """``arrays`` at the dtype where ``op`` lets them meet."""
     if op.dtypes == "free":
         return arrays
-    found = {a.dtype for a in arrays if hasattr(a, "dtype")}
-    if len(found) == 1 and found.pop().kind == "f":
-        return arrays
-    return promote(op.name, op.dtypes, xp, arrays)
+    dtype: Any = None
+    for a in arrays:
+        if a.__class__ is not float and a.__class__ is not int and a is not None and a.__class__ is not bool:
+            own = a.dtype
+            if own is not dtype:
+                if dtype is not None:
+                    return promote(op.name, op.dtypes, xp, arrays)
+                dtype = own
+    return arrays if dtype.kind == "f" else promote(op.name, op.dtypes, xp, arrays)
 
 
 def lift(x: Tensor, level: Level) -> Tensor:

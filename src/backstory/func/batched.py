@@ -235,8 +235,6 @@ def matmul(x: Any, y: Any) -> Batched:
         return _rows_times(x, y)
     if y.mapped and not x.mapped and len(x.shape) == 2:
         return matrix_transpose(_rows_times(matrix_transpose(y), matrix_transpose(x)))
-    if x.shape[-1] == 1:
-        return x * y
     return entrywise(TABLE["matmul"], [x, y])
 
 

@@ -97,7 +97,7 @@ def stacked(parts: Sequence[Tensor]) -> Tensor:
 
 def lower(op: Op, values: list[Any], params: Mapping[str, Any]) -> Batched:
     """One operation on samples, in operations of the level below."""
-    if isinstance(op, Elementwise):
+    if op.__class__ is Elementwise:
         return entrywise(op, values, params)
     own = RULES.get(op.name)
     if own is not None and any(isinstance(v, Batched) and v.mapped for v in values):

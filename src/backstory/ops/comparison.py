@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from backstory.arrays import select
 from backstory.ops.kinds import as_array, comparison
 from backstory.ops.record import Case, Elementwise, elementwise_cases
 
@@ -84,9 +85,16 @@ clamp = Elementwise(
     gating=lambda args: isinstance(args[1], (int, float)) and args[1] == 0,
 )
 
+
+def _where(xp: Any, condition: Any, x: Any, y: Any) -> Any:
+    """x where the condition holds, else y; a y of 0 is what a gate leaves."""
+    gated = y.__class__ is int and y == 0 and not isinstance(x, (int, float))
+    return select(xp, condition, x) if gated else xp.where(condition, x, y)
+
+
 where = Elementwise(
     name="where",
-    forward=lambda xp, condition, x, y: xp.where(condition, x, y),
+    forward=_where,
     partials=(
         lambda xp, ans, condition, x, y: xp.zeros_like(ans),
         lambda xp, ans, condition, x, y: condition,
