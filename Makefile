@@ -26,6 +26,7 @@ browser:
 bench: .venv/test
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/eager.py
+	$(BIN)/python benchmarks/transforms.py
 	$(BIN)/python benchmarks/recording.py
 
 .venv/bin/python:
