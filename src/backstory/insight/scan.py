@@ -102,8 +102,12 @@ class _Scanner(Observer):
 
 @contextmanager
 def evaluation(model: Module, generators: Sequence[Generator] = ()) -> Iterator[None]:
-    """The model in evaluation mode, recording no graph; training flags and random streams are put back."""
+    """The model in evaluation mode, recording no graph.
+
+    Training flags, buffers and random streams are put back.
+    """
     flags = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer._version, buffer.array.copy()) for buffer in model.buffers()]
     streams = [(generator, generator.get_state()) for generator in (default_generator(), *generators)]
     with no_grad(), np.errstate(all="ignore"):
         try:
@@ -114,6 +118,9 @@ def evaluation(model: Module, generators: Sequence[Generator] = ()) -> Iterator[
         finally:
             for module, training in flags:
                 object.__setattr__(module, "training", training)
+            for buffer, version, value in buffers:
+                if buffer._version != version:
+                    buffer.copy_(value)
             for generator, state in streams:
                 generator.set_state(state)
 

@@ -66,8 +66,9 @@ def take_snapshot(
     """A copy of the present state."""
     tensors: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
+    for name, tensor in model.state_dict().items():
+        tensors[f"model/{name}"] = tensor.array.copy()
     for name, p in model.named_parameters():
-        tensors[f"model/{name}"] = p.array.copy()
         for key, value in optimizer.state.get(p, {}).items():
             if isinstance(value, np.ndarray):
                 tensors[f"optimizer/{name}/{key}"] = value.copy()

@@ -30,9 +30,11 @@ from backstory.nn.activation import (
     Tanh,
     Threshold,
 )
-from backstory.nn.layers import Linear, Sequential
+from backstory.nn.containers import ModuleDict, ModuleList, ParameterList, Residual, Sequential
+from backstory.nn.linear import Embedding, Flatten, Identity, Linear, Unflatten
 from backstory.nn.losses import CrossEntropyLoss, MSELoss
-from backstory.nn.module import Module, Parameter
+from backstory.nn.module import Module
+from backstory.nn.parameter import Parameter
 
 __all__ = [
     "CELU",
@@ -41,10 +43,13 @@ __all__ = [
     "GLU",
     "SELU",
     "CrossEntropyLoss",
+    "Embedding",
+    "Flatten",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "Identity",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
@@ -52,11 +57,15 @@ __all__ = [
     "MSELoss",
     "Mish",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "PReLU",
     "Parameter",
+    "ParameterList",
     "RReLU",
     "ReLU",
     "ReLU6",
+    "Residual",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -66,6 +75,7 @@ __all__ = [
     "Softsign",
     "Tanh",
     "Threshold",
+    "Unflatten",
     "functional",
     "init",
     "utils",

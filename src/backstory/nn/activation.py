@@ -8,7 +8,8 @@ import numpy as np
 
 from backstory.errors import ArgumentError
 from backstory.nn import functional
-from backstory.nn.module import Module, Parameter
+from backstory.nn.module import Module
+from backstory.nn.parameter import Parameter
 from backstory.promotion import get_default_dtype
 from backstory.tensor import Tensor, as_tensor
 

@@ -1,44 +1,24 @@
-"""Module: parameters and submodules by name, and a call that observers can follow."""
+"""Module: parameters, buffers and submodules by name, and a call that observers can follow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from backstory.autograd.modes import no_grad
-from backstory.core import Core
-from backstory.errors import ArgumentError, ShapeError
+from backstory.errors import ArgumentError
 from backstory.graph import context
 from backstory.hooks import Handle
 from backstory.nn.hooks import ModuleHooks, call_with_hooks
-from backstory.tensor import Tensor, as_tensor, wrap
+from backstory.nn.parameter import Parameter, clear_grad
+from backstory.nn.state import Unmatched, load, names_of
+from backstory.promotion import checked_dtype
+from backstory.tensor import Tensor
 
-__all__ = ["Module", "Parameter"]
+__all__ = ["Module"]
 
-
-class Parameter(Tensor):
-    """A tensor that a module owns and an optimizer moves.
-
-    >>> import backstory
-    >>> Parameter(backstory.tensor([1.0])).requires_grad
-    True
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, data: Any, requires_grad: bool = True) -> Parameter:
-        source = as_tensor(data)
-        self = Tensor.__new__(cls)
-        plain = wrap(source.array, source.level)
-        for slot in Core.__slots__[1:]:  # all but __weakref__
-            setattr(self, slot, getattr(plain, slot))
-        self.requires_grad_(requires_grad)
-        return self
-
-    def __repr__(self) -> str:
-        return "Parameter containing:\n" + super().__repr__()
+M = TypeVar("M", bound="Module")
 
 
 class Module:
@@ -62,10 +42,14 @@ class Module:
         set_ = object.__setattr__
         set_(self, "training", True)
         set_(self, "_parameters", {})
+        set_(self, "_buffers", {})
+        set_(self, "_transient", set())
         set_(self, "_modules", {})
         set_(self, "_observer", None)
 
     _parameters: dict[str, Parameter | None]
+    _buffers: dict[str, Tensor | None]
+    _transient: set[str]
     _modules: dict[str, Module]
     _observer: Any
     _hooks: ModuleHooks | None = None
@@ -115,13 +99,35 @@ class Module:
                 why="the module has nowhere to register it yet",
                 instead="super().__init__() as the first line of __init__",
             )
-        for register in (self._parameters, self._modules):
-            register.pop(name, None)
+        if name in self._buffers and (value is None or isinstance(value, Tensor)):
+            self._buffers[name] = value
+            object.__setattr__(self, name, value)
+            return
+        register: Any = None
         if isinstance(value, Parameter):
-            self._parameters[name] = value
+            register = self._parameters
         elif isinstance(value, Module):
-            self._modules[name] = value
+            register = self._modules
+        self._forget(name, register)
+        if register is not None:
+            register[name] = value
         object.__setattr__(self, name, value)
+
+    def _forget(self, name: str, besides: Any = None) -> None:
+        """Own nothing under ``name``, ``besides`` in one register: there it keeps its place."""
+        for register in (self._parameters, self._buffers, self._modules):
+            if register is not besides:
+                register.pop(name, None)
+        self._transient.discard(name)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        self._forget(name)
+
+    def register_parameter(self, name: str, value: Parameter | None) -> None:
+        """Own ``value`` under ``name``; ``None`` says that there is none, as for ``bias=False``."""
+        setattr(self, name, value)
+        self._parameters[name] = value
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
@@ -166,14 +172,51 @@ class Module:
         assert self._hooks is not None
         return self._hooks.add(kind, hook, first)
 
-    def register_parameter(self, name: str, value: Parameter | None) -> None:
-        """Own ``value`` under ``name``; ``None`` says that there is none, as for ``bias=False``."""
-        setattr(self, name, value)
-        self._parameters[name] = value
+    def register_buffer(self, name: str, value: Tensor | None, persistent: bool = True) -> None:
+        """Own a tensor that no optimizer moves, such as a running mean; part of the state if ``persistent``.
 
-    def add_module(self, name: str, module: Module) -> None:
-        """Own ``module`` under ``name``."""
-        setattr(self, name, module)
+        >>> import backstory
+        >>> net = Module()
+        >>> net.register_buffer("steps", backstory.tensor(3))
+        >>> net.state_dict()
+        {'steps': tensor(3)}
+        """
+        if not (value is None or isinstance(value, Tensor)) or isinstance(value, Parameter):
+            raise ArgumentError(
+                f"register_buffer({name!r}, {type(value).__name__})",
+                why="a buffer is a tensor that no optimizer moves",
+                instead="a tensor or None; parameters are assigned as attributes",
+            )
+        self._check_free(name)
+        object.__setattr__(self, name, value)
+        self._buffers[name] = value
+        if not persistent:
+            self._transient.add(name)
+
+    def _check_free(self, name: str) -> None:
+        """``name`` names nothing yet, and can stand in a path."""
+        taken = hasattr(self, name) and name not in {**self._parameters, **self._buffers, **self._modules}
+        if not name or "." in name or taken:
+            raise ArgumentError(
+                f"the name {name!r} in {type(self).__name__}",
+                why="an attribute has that name already" if taken else "names form paths, joined by points",
+                instead="another name, without a point in it",
+            )
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Own ``module`` under ``name``; ``None`` says that there is none."""
+        if not (module is None or isinstance(module, Module)):
+            raise ArgumentError(
+                f"add_module({name!r}, {type(module).__name__})",
+                why="only modules have a forward, parameters and submodules",
+                instead="an instance of a subclass of nn.Module",
+            )
+        self._check_free(name)
+        object.__setattr__(self, name, module)
+        if module is not None:
+            self._modules[name] = module
+
+    register_module = add_module
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """Every module below and this one, each once, with its path."""
@@ -196,6 +239,30 @@ class Module:
         """The direct submodules."""
         return iter(self._modules.values())
 
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The direct submodules with their names."""
+        return iter(self._modules.items())
+
+    def get_submodule(self, path: str) -> Module:
+        """The submodule at ``path``; ``""`` is the module itself."""
+        found: Module = self
+        for name in path.split(".") if path else ():
+            if name not in found._modules:
+                raise ArgumentError(
+                    f"get_submodule({path!r}) of {type(self).__name__}",
+                    why=f"{type(found).__name__} has no submodule {name!r}",
+                    instead=f"one of {list(found._modules)}",
+                )
+            found = found._modules[name]
+        return found
+
+    def apply(self: M, function: Callable[[Module], Any]) -> M:
+        """Call ``function`` with every submodule, inner ones first, and with this one; returns it."""
+        for module in self.children():
+            module.apply(function)
+        function(self)
+        return self
+
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Every parameter, each once, with its path."""
         seen: set[int] = set()
@@ -209,13 +276,26 @@ class Module:
         """Every parameter, each once."""
         return (parameter for _, parameter in self.named_parameters())
 
-    def train(self, mode: bool = True) -> Module:
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """Every buffer, each once, with its path."""
+        seen: set[int] = set()
+        for path, module in self.named_modules():
+            for name, buffer in module._buffers.items():
+                if buffer is not None and id(buffer) not in seen:
+                    seen.add(id(buffer))
+                    yield (f"{path}.{name}" if path else name), buffer
+
+    def buffers(self) -> Iterator[Tensor]:
+        """Every buffer, each once."""
+        return (buffer for _, buffer in self.named_buffers())
+
+    def train(self: M, mode: bool = True) -> M:
         """Switch this module and all below to training (or evaluation) mode; returns it."""
         for module in self.modules():
             object.__setattr__(module, "training", mode)
         return self
 
-    def eval(self) -> Module:
+    def eval(self: M) -> M:
         """Switch this module and all below to evaluation mode; returns it."""
         return self.train(False)
 
@@ -224,42 +304,60 @@ class Module:
         for parameter in self.parameters():
             clear_grad(parameter, set_to_none)
 
-    def to(self, dtype: Any) -> Module:
-        """Convert all parameters to ``dtype`` in place; returns the module. Do it before the optimizer."""
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Let all parameters take part in gradients, or none; returns the module."""
         for parameter in self.parameters():
-            parameter.array = parameter.detach().to(dtype).array
-            parameter.grad = None
+            parameter.requires_grad_(requires_grad)
         return self
 
-    def double(self) -> Module:
+    def to(self: M, dtype: Any) -> M:
+        """Convert all parameters and buffers of floats to ``dtype``, a float; returns the module.
+
+        Do it before the optimizer is made: gradients are forgotten.
+        """
+        chosen = checked_dtype(dtype)
+        if chosen.kind != "f":
+            raise ArgumentError(
+                f"{type(self).__name__}.to({chosen})",
+                why="only floats can move by small steps",
+                instead="backstory.float32 or backstory.float64",
+            )
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.dtype.kind == "f":
+                tensor.array = tensor.detach().to(chosen).array
+                tensor.grad = None
+        return self
+
+    def double(self: M) -> M:
         """``to(float64)``."""
         return self.to(np.float64)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The parameters by path, sharing their memory."""
-        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+    def float(self: M) -> M:
+        """``to(float32)``."""
+        return self.to(np.float32)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy ``state`` into the parameters. All names and shapes must fit; else nothing changes."""
-        own = dict(self.named_parameters())
-        missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        if missing or unexpected:
-            raise ArgumentError(
-                f"load_state_dict() into {type(self).__name__}: missing {missing}, unexpected {unexpected}",
-                why="the names must be those of this module's parameters",
-                instead="a state_dict of the same architecture",
-            )
-        arrays = {name: np.asarray(as_tensor(state[name]).detach().array) for name in own}
-        for name, array in arrays.items():
-            if array.shape != own[name].shape:
-                raise ShapeError(
-                    f"load_state_dict(): {name} has shape {array.shape}",
-                    why=f"this module's has shape {own[name].shape}",
-                    instead="a state_dict of the same architecture",
-                )
-        with no_grad():
-            for name, array in arrays.items():
-                own[name].copy_(array)
+    def half(self: M) -> M:
+        """``to(float16)``."""
+        return self.to(np.float16)
+
+    def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
+        """The parameters and persistent buffers by path, sharing their memory."""
+        return {name: tensor.detach() for name, tensor in names_of(self, prefix)}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Unmatched:
+        """Copy ``state`` into the parameters and buffers; returns the names that had no match.
+
+        All shapes must fit, and with ``strict`` all names; else nothing changes, and the error lists
+        everything that does not fit.
+
+        >>> from backstory import nn
+        >>> nn.Linear(2, 2, bias=False).load_state_dict({"wieght": [[1.0, 0.0], [0.0, 1.0]]})
+        Traceback (most recent call last):
+        backstory.errors.ArgumentError: load_state_dict() into Linear
+          why: missing: weight; unexpected: wieght
+          instead: a state_dict of the same architecture, or strict=False to load what matches
+        """
+        return load(self, state, strict)
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of the module's line."""
@@ -271,12 +369,3 @@ class Module:
         ]
         body = "\n" + "\n".join(lines) + "\n" if lines else self.extra_repr()
         return f"{type(self).__name__}({body})"
-
-
-def clear_grad(parameter: Tensor, set_to_none: bool) -> None:
-    """Forget a gradient, or set it to zero in its own memory."""
-    if set_to_none or parameter.grad is None:
-        parameter.grad = None
-    else:
-        parameter.grad = parameter.grad.detach()
-        parameter.grad.zero_()

@@ -16,7 +16,7 @@ from backstory.arrays import eager
 from backstory.errors import ArgumentError, GraphError, ShapeError
 from backstory.graph import context
 from backstory.history import count_change, user_line
-from backstory.nn.module import clear_grad
+from backstory.nn.parameter import clear_grad
 from backstory.tensor import Tensor, wrap
 
 __all__ = ["Handle", "Optimizer", "checked_rate"]

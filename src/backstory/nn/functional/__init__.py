@@ -40,15 +40,24 @@ from backstory.nn.functional.activation import (
     threshold,
     threshold_,
 )
-from backstory.nn.functional.linear import linear
+from backstory.nn.functional.linear import (
+    cosine_similarity,
+    embedding,
+    linear,
+    normalize,
+    one_hot,
+    pairwise_distance,
+)
 from backstory.nn.functional.loss import cross_entropy, mse_loss
 
 __all__ = [
     "celu",
     "celu_",
+    "cosine_similarity",
     "cross_entropy",
     "elu",
     "elu_",
+    "embedding",
     "gelu",
     "glu",
     "hardshrink",
@@ -63,7 +72,10 @@ __all__ = [
     "logsigmoid",
     "mish",
     "mse_loss",
+    "normalize",
+    "one_hot",
     "pad",
+    "pairwise_distance",
     "prelu",
     "relu",
     "relu6",

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from backstory.arrays import eager
+from backstory.errors import DtypeError, LabelError, ShapeError
+from backstory.functions.comparison import where
+from backstory.functions.reduction import norm
+from backstory.functions.selection import index_select
+from backstory.functions.shape import reshape
 from backstory.ops import TABLE
 from backstory.tensor import Tensor, apply, as_tensor
 
-__all__ = ["linear"]
+__all__ = ["cosine_similarity", "embedding", "linear", "normalize", "one_hot", "pairwise_distance"]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -16,3 +24,89 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if bias is None:
         return apply(TABLE["linear"], as_tensor(x), weight)
     return apply(TABLE["linear"], as_tensor(x), weight, bias)
+
+
+def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Tensor:
+    """The rows of ``weight`` that ``index`` names: (…) of integers → (…, features).
+
+    A row that is named twice sums both gradients; the row ``padding_idx`` receives none.
+
+    >>> embedding([1, 0], as_tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([[3., 4.],
+            [1., 2.]])
+    """
+    index = as_tensor(index)
+    if index.dtype.kind not in "iu":
+        raise DtypeError(
+            f"embedding received an index of {index.dtype}",
+            why="rows are chosen by their number",
+            instead="index.to(backstory.int64)",
+        )
+    rows = weight.shape[0]
+    if index.level == 0 and index.numel():
+        low, high = int(eager.min(index.array)), int(eager.max(index.array))
+        if low < 0 or high >= rows:
+            raise LabelError(
+                f"embedding received the index {low if low < 0 else high}",
+                why=f"there are {rows} rows, numbered 0 to {rows - 1}",
+                instead="an Embedding with as many rows as there are words",
+            )
+    if padding_idx is not None and weight.requires_grad:
+        # As values the same; but no gradient comes back to the padding row.
+        row = padding_idx % rows
+        blocked = as_tensor(eager.arange(rows) == row)
+        weight = where(reshape(blocked, (-1, 1)), weight.detach(), weight)
+    chosen = index_select(weight, 0, reshape(index, -1))
+    return reshape(chosen, (*index.shape, weight.shape[1]))
+
+
+def one_hot(index: Any, num_classes: int = -1) -> Tensor:
+    """1 at each index and 0 elsewhere: (…) → (…, num_classes), of int64.
+
+    >>> one_hot([0, 2])
+    tensor([[1, 0, 0],
+            [0, 0, 1]])
+    """
+    index = as_tensor(index)
+    high = int(index.max().item()) if index.numel() else -1
+    count = high + 1 if num_classes == -1 else num_classes
+    if high >= count or (index.numel() and int(index.min().item()) < 0) or (num_classes == -1 and high < 0):
+        raise LabelError(
+            f"one_hot(num_classes={num_classes}) of indices up to {high}",
+            why="classes are numbered from 0 to num_classes - 1",
+            instead="a larger num_classes, and no negative index",
+        )
+    places = reshape(index, (*index.shape, 1)) == as_tensor(eager.arange(count))
+    return places.to("int64")
+
+
+def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x₁·x₂ / (max(‖x₁‖, ε) max(‖x₂‖, ε)) along ``dim``.
+
+    >>> cosine_similarity([[1.0, 0.0]], [[3.0, 4.0]])
+    tensor([0.6])
+    """
+    x1, x2 = as_tensor(x1), as_tensor(x2)
+    return (normalize(x1, dim=dim, eps=eps) * normalize(x2, dim=dim, eps=eps)).sum(dim)
+
+
+def normalize(x: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(‖x‖ₚ, ε) along ``dim``.
+
+    >>> normalize([[3.0, 4.0]])
+    tensor([[0.6, 0.8]])
+    """
+    x = as_tensor(x)
+    return x / norm(x, p, dim, keepdim=True).clamp_min(eps)
+
+
+def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
+    """‖x₁ − x₂ + ε‖ₚ along the last axis.
+
+    >>> pairwise_distance([[0.0, 0.0]], [[3.0, 4.0]])
+    tensor([5.])
+    """
+    x1, x2 = as_tensor(x1), as_tensor(x2)
+    if x1.ndim == 0 and x2.ndim == 0:
+        raise ShapeError("pairwise_distance of two numbers", why="they have no axis", instead="vectors")
+    return norm(x1 - x2 + eps, p, -1, keepdim=keepdim)
