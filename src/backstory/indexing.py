@@ -14,8 +14,14 @@ __all__ = ["axes", "each_axis", "index_level", "ints", "lengths", "one_axis", "r
 
 
 def axes(dim: Any) -> Any:
-    """The reduced axes: an int, a tuple of ints or ``None``."""
-    return tuple(dim) if isinstance(dim, list) else dim
+    """The reduced axes: an int, a tuple of ints or ``None`` for all, which an empty tuple means too.
+
+    >>> axes([0, 1]), axes((2,)), axes(())
+    ((0, 1), 2, None)
+    """
+    if isinstance(dim, (list, tuple)):
+        return tuple(dim) if len(dim) > 1 else (dim[0] if dim else None)
+    return dim
 
 
 def one_axis(name: str, x: Any, dim: Any, count: int | None = None) -> int:

@@ -162,9 +162,9 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: fl
     if x.dtype.kind != "f":
         return x.clone()
     limits = np.finfo(x.dtype)
-    posinf = float(limits.max) if posinf is None else posinf
-    neginf = float(limits.min) if neginf is None else neginf
-    replaced = where(isnan(x), float(nan), where(x > 0, float(posinf), float(neginf)).to(x.dtype))
+    above, below = (limits.max if posinf is None else posinf), (limits.min if neginf is None else neginf)
+    numbers = [as_tensor(np.asarray(value, x.dtype)) for value in (nan, above, below)]
+    replaced = where(isnan(x), numbers[0], where(x > 0, *numbers[1:]))
     return where(isfinite(x), x, replaced)
 
 

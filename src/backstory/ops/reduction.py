@@ -89,6 +89,8 @@ mean = Linear(
 
 
 def _logsumexp(xp: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    if 0 in x.shape:
+        return xp.log(xp.sum(x, axis=axis, keepdims=keepdims))
     top = xp.max(x, axis=axis, keepdims=True)
     # An infinite maximum would give inf − inf; without it the sum itself is the right infinity.
     top = xp.where((top - top) == 0, top, xp.zeros_like(top))
