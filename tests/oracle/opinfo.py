@@ -18,7 +18,6 @@ import torch
 import backstory
 from backstory.autograd import grad
 
-
 # Where and how PyTorch stores a tensor: there is one place here.
 PLACES = ("device", "layout", "pin_memory", "memory_format")
 
@@ -36,20 +35,24 @@ def database() -> dict[str, Any]:
     return found
 
 
-def samples(info: Any, dtype: torch.dtype = torch.float64) -> list[Any]:
+@functools.cache
+def samples(name: str, dtype: torch.dtype = torch.float64) -> list[Any]:
     """The sample inputs, always the same."""
     torch.manual_seed(0)
+    info = database()[name]
     differentiable = info.supports_autograd and dtype.is_floating_point
     return list(info.sample_inputs("cpu", dtype, requires_grad=differentiable))
 
 
-def errors(info: Any) -> list[Any]:
+@functools.cache
+def errors(name: str) -> list[Any]:
     """The inputs that PyTorch refuses, but for those that are right here.
 
     Functions here take Python numbers wherever they take tensors; there is no ``out=``; and a tensor of more
     than 64 axes cannot be made in the first place.
     """
     torch.manual_seed(0)
+    info = database()[name]
     found = info.error_inputs("cpu") if info.error_inputs_func is not None else ()
     return [error for error in found if not _right_here(error)]
 
@@ -105,12 +108,13 @@ class Trial:
         """What of a result has a derivative that does not depend on how the operation is computed."""
         return [x for x in tensors(self.sample.output_process_fn_grad(result)) if x.requires_grad]
 
-    def check_forward(self) -> None:
-        """Values, shapes and dtypes."""
+    def check_forward(self, only: int | None = None) -> None:
+        """Values, shapes and dtypes of all results, or of the first few."""
         mine, theirs = self._here(self.mine), self._there(self.theirs)
         if not list(tensors(theirs)):
             assert mine == theirs
-        for result, expected in zip(tensors(mine), tensors(theirs), strict=True):
+        pairs = list(zip(tensors(mine), tensors(theirs), strict=True))
+        for result, expected in pairs[:only]:
             close(result, expected)
 
     def check_gradients(self, second: bool) -> None:
@@ -147,7 +151,8 @@ class Trial:
         rng = np.random.default_rng(1)
         directions = [np.asarray(rng.normal(size=x.shape)) for x in self.leaves]
         forward_ad = torch.autograd.forward_ad
-        with forward_ad.dual_level():
+        with warnings.catch_warnings(), forward_ad.dual_level():
+            warnings.simplefilter("ignore")  # PyTorch's own, when its rules for duals load
             duals = {
                 id(x): forward_ad.make_dual(x.detach(), torch.tensor(t))
                 for x, t in zip(self.their_leaves, directions, strict=True)
@@ -193,4 +198,6 @@ def close(mine: Any, theirs: Any) -> None:
         x.detach().numpy(force=True) if isinstance(x, torch.Tensor) else np.asarray(getattr(x, "array", x))
         for x in (mine, theirs)
     )
-    torch.testing.assert_close(torch.from_numpy(first.copy()), torch.from_numpy(second.copy()), equal_nan=True)
+    torch.testing.assert_close(
+        torch.from_numpy(first.copy()), torch.from_numpy(second.copy()), equal_nan=True
+    )

@@ -136,20 +136,20 @@ def masked_fill(x: Any, mask: Any, value: Any) -> Tensor:
             why="one value fills every place",
             instead="backstory.where(mask, value, x)",
         )
-    if _rank(value) > _rank(x):
+    if isinstance(value, (bool, int, float)):
+        value = _as_entry(value, x.dtype)
+    return apply(TABLE["where"], mask, value.to(x.dtype), x)
+
+
+def _as_entry(value: float, dtype: np.dtype) -> Tensor:
+    """A number as a 0-d tensor of ``dtype``; a float loses its digits in a tensor of integers."""
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
         raise DtypeError(
-            f"masked_fill of a tensor of {x.dtype} with {value!r}",
-            why="the result has the dtype of the tensor, which cannot hold that value",
+            f"masked_fill of a tensor of {dtype} with {value!r}",
+            why="the result has the dtype of the tensor, which does not reach that far",
             instead="x.to(dtype).masked_fill(mask, value)",
         )
-    value = value if isinstance(value, (bool, int, float)) else value.to(x.dtype)
-    return apply(TABLE["where"], mask, value, x)
-
-
-def _rank(value: Any) -> int:
-    """How much a value can hold: truth, integers, floats."""
-    kind = value.dtype.kind if hasattr(value, "dtype") else np.asarray(value).dtype.kind
-    return {"b": 0, "u": 1, "i": 1}.get(kind, 2)
+    return as_tensor(np.asarray(value).astype(dtype))
 
 
 def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:

@@ -100,7 +100,7 @@ def full_like(x: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool
     """``fill_value`` everywhere, in the shape of ``x``, and in its dtype unless one is named."""
     x = as_tensor(x)
     kind = x.dtype if dtype is None else checked_dtype(dtype)
-    return _made(np.full(x.shape, raw(fill_value), kind), kind, requires_grad)
+    return _made(np.full(x.shape, raw(fill_value)), kind, requires_grad)
 
 
 def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:

@@ -21,7 +21,9 @@ def cumsum(x: Any, dim: int, *, dtype: Any = None) -> Tensor:
     >>> cumsum([1.0, 2.0, 3.0], 0)
     tensor([1., 3., 6.])
     """
-    return apply(TABLE["cumsum"], x if dtype is None else as_tensor(x).to(dtype), axis=dim)
+    if dtype is not None:
+        return cumsum(as_tensor(x).to(dtype), dim).to(dtype)
+    return apply(TABLE["cumsum"], x, axis=dim)
 
 
 def cumprod(x: Any, dim: int, *, dtype: Any = None) -> Tensor:
@@ -32,4 +34,6 @@ def cumprod(x: Any, dim: int, *, dtype: Any = None) -> Tensor:
     >>> cumprod([1.0, 2.0, 3.0], 0)
     tensor([1., 2., 6.])
     """
-    return apply(TABLE["cumprod"], x if dtype is None else as_tensor(x).to(dtype), axis=dim)
+    if dtype is not None:
+        return cumprod(as_tensor(x).to(dtype), dim).to(dtype)
+    return apply(TABLE["cumprod"], x, axis=dim)

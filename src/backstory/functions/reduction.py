@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from backstory.core import apply, as_tensor
 from backstory.errors import ArgumentError
 from backstory.indexing import axes
@@ -40,7 +42,8 @@ def sum(x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) ->
 
     Integers and bools sum as int64.
     """
-    x = x if dtype is None else as_tensor(x).to(dtype)
+    if dtype is not None:
+        return sum(as_tensor(x).to(dtype), dim, keepdim).to(dtype)
     return apply(TABLE["sum"], x, axis=axes(dim), keepdims=keepdim)
 
 
@@ -78,7 +81,8 @@ def prod(x: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = 
     >>> x.grad
     tensor([6., 0., 0.])
     """
-    x = x if dtype is None else as_tensor(x).to(dtype)
+    if dtype is not None:
+        return prod(as_tensor(x).to(dtype), dim, keepdim).to(dtype)
     return apply(TABLE["prod"], x, axis=dim, keepdims=keepdim)
 
 
@@ -176,12 +180,18 @@ def any(x: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     >>> any([0.0, 2.0]), any([[True, False], [False, False]], dim=1)
     (tensor(True), tensor([ True, False]))
     """
-    return apply(TABLE["any"], x, axis=axes(dim), keepdims=keepdim)
+    return _truth("any", x, dim, keepdim)
 
 
 def all(x: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """Whether every entry over ``dim`` is neither 0 nor false."""
-    return apply(TABLE["all"], x, axis=axes(dim), keepdims=keepdim)
+    return _truth("all", x, dim, keepdim)
+
+
+def _truth(name: str, x: Any, dim: Any, keepdim: bool) -> Tensor:
+    x = as_tensor(x)
+    found = apply(TABLE[name], x, axis=axes(dim), keepdims=keepdim)
+    return found.to(x.dtype) if x.dtype == np.uint8 else found  # as PyTorch, of whose bools uint8 was one
 
 
 def count_nonzero(x: Any, dim: Any = None) -> Tensor:

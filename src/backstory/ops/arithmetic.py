@@ -118,6 +118,8 @@ pow_ = Elementwise(
 
 def sign(xp: Any, x: Any) -> Any:
     """−1, 0 or 1; of NaN 0, as in PyTorch."""
+    if x.dtype == xp.bool:
+        return xp.asarray(x, copy=True)
     return xp.astype(x > 0, x.dtype) - xp.astype(x < 0, x.dtype)
 
 

@@ -87,7 +87,7 @@ def _median(xp: Any, x: Any) -> Any:
     middle = (flat.shape[0] - 1) // 2
     if middle < 0:
         return xp.full_like(xp.sum(flat), float("nan"))
-    value = xp.sum(xp.take(flat, xp.argsort(flat)[middle : middle + 1], axis=0))
+    value = xp.reshape(xp.take(flat, xp.argsort(flat)[middle : middle + 1], axis=0), ())
     return xp.where(xp.any(flat != flat), xp.max(flat), value)
 
 
