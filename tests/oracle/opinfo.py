@@ -102,7 +102,9 @@ class Trial:
         return self.function(values[0], *values[1], **values[2])
 
     def _there(self, values: Any) -> Any:
-        return self.info(values[0], *values[1], **values[2])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PyTorch means to change does not concern us
+            return self.info(values[0], *values[1], **values[2])
 
     def _smooth(self, result: Any) -> list[Any]:
         """What of a result has a derivative that does not depend on how the operation is computed."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from oracle.coverage import COVERED, UNTRIED
+from oracle.coverage import COVERED, GAPS, UNTRIED
 from oracle.opinfo import Trial, converted, database, errors, samples
 
 import backstory
@@ -46,11 +47,13 @@ TIES = {"kthvalue", "median", "sort", "topk"}
 @pytest.mark.parametrize("name", COVERED)
 def test_forward_of_the_first_samples_in_other_dtypes(name, dtype):
     info, kind = database()[name], getattr(torch, dtype)
-    if name == "argsort" and dtype != "float32":
+    if kind not in info.dtypes or (name == "argsort" and dtype != "float32"):
         return
-    for sample in samples(name, kind)[:FIRST] if kind in info.dtypes else ():
-        only = 1 if name in TIES and dtype != "float32" else None
-        Trial(info, COVERED[name], sample).check_forward(only)
+    only = 1 if name in TIES and dtype != "float32" else None
+    gap = pytest.raises((AssertionError, backstory.errors.BackstoryError))
+    with gap if (name, dtype) in GAPS else contextlib.nullcontext():
+        for sample in samples(name, kind)[:FIRST]:
+            Trial(info, COVERED[name], sample).check_forward(only)
 
 
 @pytest.mark.parametrize("name", COVERED)
