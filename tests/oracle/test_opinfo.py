@@ -25,16 +25,14 @@ def test_every_function_that_pytorch_has_samples_of_is_tried():
 
 
 def test_coverage_does_not_shrink():
-    for name, (count, refused) in RECORDED.items():
-        assert name in COVERED
-        assert len(samples(name)) >= count, name
-        assert len(errors(name)) >= refused, name
-    assert set(RECORDED) == set(COVERED), "newly covered: run `python -m oracle.record` in tests"
+    """In names here; in numbers of samples where they are tried."""
+    assert set(RECORDED) == set(COVERED), "dropped, or newly covered: run `python -m oracle.record` in tests"
 
 
 @pytest.mark.parametrize("name", COVERED)
 def test_forward(name):
     info = database()[name]
+    assert len(samples(name)) >= RECORDED[name][0]
     for sample in samples(name):
         Trial(info, COVERED[name], sample).check_forward()
 
@@ -74,6 +72,7 @@ def test_forward_mode(name):
 
 @pytest.mark.parametrize("name", COVERED)
 def test_error_inputs_raise(name):
+    assert len(errors(name)) >= RECORDED[name][1]
     for error in errors(name):
         sample = error.sample_input
         with pytest.raises((backstory.errors.BackstoryError, TypeError)):
