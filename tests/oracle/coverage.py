@@ -29,6 +29,11 @@ transpose tril triu true_divide trunc unbind unflatten unique unsqueeze var var_
 zeros_like
 """.split()  # noqa: SIM905
 
+ACTIVATIONS = """
+celu elu gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish prelu relu relu6 selu
+silu silu.complex softplus softshrink softsign threshold
+""".split()  # noqa: SIM905
+
 VARIANTS = {
     "div.no_rounding_mode": b.div,
     "div.trunc_rounding": b.div,
@@ -83,15 +88,13 @@ VARIANTS = {
     "logspace.tensor_overload": b.logspace,
     "nn.functional.linear": b.nn.functional.linear,
     "nn.functional.mse_loss": b.nn.functional.mse_loss,
-    "nn.functional.softplus": b.softplus,
-    "nn.functional.logsigmoid": b.logsigmoid,
-    "nn.functional.relu": b.relu,
-    "nn.functional.leaky_relu": b.leaky_relu,
 }
 
 COVERED: dict[str, Callable[..., Any]] = {
-    name: getattr(backstory, name.split(".")[0]) for name in SAME
-} | VARIANTS
+    **{name: getattr(backstory, name.split(".")[0]) for name in SAME},
+    **{f"nn.functional.{name}": getattr(backstory, name.split(".")[0]) for name in ACTIVATIONS},
+    **VARIANTS,
+}
 
 # Functions here of which op_db has an entry that says nothing about them, and why.
 UNTRIED = {
@@ -105,6 +108,7 @@ UNTRIED = {
     "rand_like": "random",
     "randint": "random",
     "randint_like": "random",
+    "nn.functional.rrelu": "random",
     "randn": "random",
     "randn_like": "random",
 }
@@ -123,6 +127,8 @@ GAPS = {
     ("baddbmm", "int64"): SCALED,
     ("baddbmm", "int32"): SCALED,
     ("baddbmm", "uint8"): SCALED,
+    ("nn.functional.hardtanh", "int64"): "becomes float by its float bounds here; PyTorch keeps integers",
+    ("nn.functional.hardtanh", "int32"): "becomes float by its float bounds here; PyTorch keeps integers",
     ("index_add", "uint8"): "a factor that uint8 does not hold is refused here; PyTorch wraps it around",
     ("__rpow__", "int64"): "negative powers of integers are refused here; PyTorch makes 0 of them",
     ("__rpow__", "int32"): "negative powers of integers are refused here; PyTorch makes 0 of them",
