@@ -68,7 +68,8 @@ class Skip(nn.Module):
         super().__init__()
         self.kind = kind
         self.layer = nn.Linear(features, features)
-        self.norm = nn.BatchNorm1d(features)
+        if kind == "after norm":
+            self.norm = nn.BatchNorm1d(features)
         self.below = nn.Linear(features, features)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -152,6 +153,7 @@ def fronts(config: dict[str, Any], watch: Any) -> None:
     watch(model, optimizer, data=x)
     for step in range(config["steps"]):
         loss = (model(x) + 3.0 * (-1) ** (step // 3)).square().mean()
+        loss = -loss if config.get("maximize") else loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from backstory.adapters.torch.data import declared
+from backstory.adapters.torch.data import Call, declared
 from backstory.adapters.torch.fronts import FrontFinder
 from backstory.adapters.torch.scan import Scanner, evaluation
 from backstory.adapters.torch.snapshot import restore, take_snapshot
@@ -111,17 +112,31 @@ class TorchSource(Together):
         return rule_of(self.optimizer), None if g is None else _Rows(g)
 
     def fronts(self, asked: Sequence[Asked], values: Mapping[str, Tensor] | None = None) -> list[Front]:
-        samples = sorted({one.sample for one in asked})
-        args, kwargs = self.data.take(samples)
         now = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         held = now if values is None else {name: x.to(now[name].device) for name, x in values.items()}
-        finder = FrontFinder(self.model, {id(x): name for name, x in held.items()})
-        with evaluation(self.model, self.autocast, self.generator), finder:
-            if values is None:
-                self.model(*args, **kwargs)
-            else:
-                torch.func.functional_call(self.model, held, args, kwargs)
-        return [finder.front(one, samples.index(one.sample), len(samples)) for one in asked]
+        names = {id(x): name for name, x in held.items()}
+        found: dict[Asked, Front] = {}
+        for batch, call in self._batches({one.sample for one in asked}):
+            finder = FrontFinder(self.model, names)
+            with evaluation(self.model, self.autocast, self.generator), finder:
+                if values is None:
+                    self.model(*call[0], **call[1])
+                else:
+                    torch.func.functional_call(self.model, held, *call)
+            for one in asked:
+                if one.sample in batch:
+                    found[one] = finder.front(one, batch.index(one.sample), len(batch))
+        return [found[one] for one in asked]
+
+    def _batches(self, samples: set[int]) -> Iterator[tuple[Sequence[int], Call]]:
+        """The samples in one batch; or, where a sample's values depend on the others, as they are scanned."""
+        if not any(isinstance(m, _BatchNorm) and m.running_mean is None for m in self.model.modules()):
+            batch = sorted(samples)
+            yield batch, self.data.take(batch)
+            return
+        for start, count, call in self.data.chunks():
+            if not samples.isdisjoint(range(start, start + count)):
+                yield range(start, start + count), call
 
 
 def _kept(x: Any) -> Any:
