@@ -7,10 +7,13 @@ happen before the first step, at the steps that ``scan_at`` names and at the end
 
 from __future__ import annotations
 
+import atexit
 import json
 import math
 import warnings
+import weakref
 from collections.abc import Callable
+from functools import partial
 
 from backstory.errors import RunError
 from backstory.insight.census import Census, Found
@@ -53,6 +56,8 @@ class Recorder(Listener):
     def start(self, writer: Writer) -> None:
         """Begin to write: parameters, sites, what is born dead, and the first snapshot."""
         self.writer = writer
+        self._at_exit = partial(_write_rest, weakref.ref(self))
+        atexit.register(self._at_exit)
         for i, (name, shape) in enumerate(self.source.shapes):
             writer.put("parameters", i, name, str(list(shape)))
         self._note_scan(self._first)
@@ -114,12 +119,12 @@ class Recorder(Listener):
 
     def write(self, rest: bool = False) -> None:
         """Hand on what was measured and noticed."""
-        while self.source.notes:
-            self.writer.put("findings", *self.source.notes.pop(0))
         for entry in self.source.measured(rest):
             self.writer.add(rows, (entry,))
             if entry.loss is not None and not math.isfinite(entry.loss) and not self._noted_nan:
                 self._note_non_finite(entry.step, entry.loss)
+        while self.source.notes:
+            self.writer.put("findings", *self.source.notes.pop(0))
 
     def _note_non_finite(self, step: int, loss: float) -> None:
         self._noted_nan = True
@@ -135,7 +140,27 @@ class Recorder(Listener):
 
     def finish(self) -> None:
         """The last scan and snapshot; then everything is as before the recording."""
+        atexit.unregister(self._at_exit)
         self.source.detach()
-        self.write(rest=True)
-        self.snapshot()
+        self._try("fetch what was measured", partial(self.write, rest=True))
+        self._try("take the last snapshot", self.snapshot)
         self._try_scan()
+
+    def _try(self, what: str, method: Callable[[], None]) -> None:
+        """Do what belongs to the end; a failure of it does not end the rest."""
+        try:
+            method()
+        except Exception as error:
+            self.failed(error)
+            warnings.warn(
+                f"after step {self.source.step} backstory could not {what}: {type(error).__name__}: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def _write_rest(recorder: weakref.ref[Recorder]) -> None:
+    """A process that ends without closing the run still hands on what was measured."""
+    live = recorder()
+    if live is not None and live.source.alive:
+        live.write(rest=True)

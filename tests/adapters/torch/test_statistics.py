@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -13,17 +10,13 @@ from adapters.torch.slow import (
     Gated,
     always,
     gates_of,
-    images,
     inputs,
     network,
     never,
     parameters_of,
     same,
     sgd,
-    site_names,
-    slow_derivative,
     slow_open,
-    states_of,
     step_once,
     targets,
     wide_linear,
@@ -80,18 +73,6 @@ def test_only_every_so_many_steps_are_measured_and_all_losses_kept(tmp_path):
     assert np.flatnonzero(np.isfinite(run.norms()["0.weight"][0])).tolist() == [0, 3, 6]
 
 
-def test_a_module_that_is_used_again_is_a_site_for_each_call(tmp_path):
-    model = Gated(nn.Linear(5, 6, dtype=F64), nn.Hardshrink(0.1), times=3)
-    optimizer = sgd(model)
-    with watch(model, optimizer, tmp_path / "run", data=inputs()) as run:
-        model.kept.clear()
-        step_once(model, optimizer, inputs())
-        assert site_names(run) == [f"gate/hardshrink#{i}" for i in range(3)]
-        for i in range(3):
-            expected = slow_open(slow_derivative(nn.Hardshrink(0.1), model.kept[i]))
-            assert gates_of(run, f"gate/hardshrink#{i}") == [(1, 40, expected)]
-
-
 def test_several_forward_passes_of_a_step_add_up(tmp_path):
     model, optimizer = setting(lr=0.0)
     x = inputs()
@@ -117,137 +98,6 @@ def test_evaluations_are_not_counted(tmp_path):
             opened = open_of(model, x)
             step_once(model, optimizer, x)
             assert gates_of(run, SITES[0])[-1] == (step, 40, opened)
-
-
-FRONTS = {
-    "conv1d": (lambda: nn.Conv1d(2, 3, 3), (9, 2, 8), -2),
-    "conv2d": (lambda: nn.Conv2d(2, 3, 3), (9, 2, 6, 6), -3),
-    "conv3d": (lambda: nn.Conv3d(1, 3, 2), (9, 1, 3, 3, 3), -4),
-    "transposed convolution": (lambda: nn.ConvTranspose2d(2, 3, 2), (9, 2, 3, 3), -3),
-    "linear on positions": (lambda: nn.Linear(4, 3), (9, 5, 4), -1),
-    "linear on four axes": (lambda: nn.Linear(4, 3), (9, 2, 5, 4), -1),
-    "convolution, then pooling": (
-        lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.MaxPool1d(2)), (9, 2, 8), -2),
-    "convolution, then flatten": (lambda: nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten()), (9, 1, 3, 3), -1),
-    "convolution, then batch norm": (
-        lambda: nn.Sequential(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3)), (9, 1, 3, 3), -3),
-    "convolution, then group norm": (
-        lambda: nn.Sequential(nn.Conv1d(1, 4, 2), nn.GroupNorm(2, 4)), (9, 1, 5), -2),
-    "convolution, then layer norm": (
-        lambda: nn.Sequential(nn.Conv2d(1, 3, 2), nn.LayerNorm([3, 2, 4])), (9, 1, 3, 5), -3),
-    "convolution, then instance norm": (
-        lambda: nn.Sequential(nn.Conv1d(1, 4, 2), nn.InstanceNorm1d(4)), (9, 1, 5), -2),
-    "linear, then batch norm": (lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), (9, 4), -1),
-    "linear on positions, then layer norm": (
-        lambda: nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3)), (9, 5, 4), -1),
-    "channels moved last": (lambda: nn.Sequential(nn.Conv2d(1, 3, 2), Moved()), (9, 1, 3, 5), -1),
-    "channels put together": (lambda: Together(), (9, 1, 6), -2),
-    "channels cut out": (lambda: nn.Sequential(nn.Conv1d(1, 4, 2), Cut()), (9, 1, 6), -2),
-    "embeddings": (lambda: nn.Embedding(5, 3), "indices", -1),
-    "attention scores": (lambda: Scores(), (9, 4, 5), -1),
-}  # fmt: skip
-
-
-class Moved(nn.Module):
-    def forward(self, x):
-        return x.permute(0, 2, 3, 1) * 2.0
-
-
-class Together(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Conv1d(1, 2, 3), nn.Conv1d(1, 3, 3)
-
-    def forward(self, x):
-        return torch.cat([self.a(x), self.b(x)], dim=1) + 0.1
-
-
-class Cut(nn.Module):
-    def forward(self, x):
-        return x.chunk(2, dim=1)[0][:, :, 1:] * 1.0
-
-
-class Scores(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.q = nn.Linear(5, 6)
-
-    def forward(self, x):
-        q = self.q(x).reshape(len(x), 4, 2, 3).transpose(1, 2)
-        return q @ q.transpose(2, 3)
-
-
-@pytest.mark.parametrize("front", FRONTS)
-@pytest.mark.parametrize("inplace", [False, True])
-def test_a_unit_is_one_feature_or_channel_whatever_stands_in_front(front, inplace, tmp_path):
-    make, shape, axis = FRONTS[front]
-    torch.manual_seed(1)
-    x = torch.randint(0, 5, (9, 4)) if shape == "indices" else images(*shape)
-    body = make().double()
-    gate = nn.ReLU(inplace=inplace)
-    model = Gated(body, gate, flat=body.train()(x).flatten(1).shape[1])
-    optimizer = sgd(model)
-    with watch(model, optimizer, tmp_path / "run", data=x) as run:
-        model.kept.clear()
-        step_once(model, optimizer, x)
-        z = model.kept[0]
-        step, entries, opened = gates_of(run, "gate/relu#0")[0]
-        assert (step, entries) == (1, z.numel() // z.shape[axis])
-        assert opened == slow_open((z > 0).double(), axis)
-        model.kept.clear()
-        run.scan()
-        z = torch.cat(model.kept)
-        derivative = (z > 0).double()
-        expected = [{(True, False): 2, (False, True): 1}.get((not u.any(), bool(u.all())), 0)
-                    for u in derivative.unbind(axis)]  # fmt: skip
-        assert states_of(run, "gate/relu#0")[-1] == (1, expected)
-
-
-class Residual(nn.Module):
-    """A block of which the sum is made in place or not."""
-
-    def __init__(self, inplace):
-        super().__init__()
-        self.conv = nn.Conv1d(3, 3, 3, padding=1, dtype=F64)
-        self.norm = nn.BatchNorm1d(3, dtype=F64)
-        self.relu, self.inplace, self.kept = nn.ReLU(inplace=inplace), inplace, []
-
-    def forward(self, x):
-        y = self.norm(self.conv(x))
-        if self.inplace:
-            y += x
-        else:
-            y = x + y
-        self.kept.append(y.detach().clone())
-        return self.relu(y).mean((1, 2))
-
-
-@pytest.mark.parametrize("inplace", [False, True])
-def test_a_residual_sum_keeps_the_channels(inplace, tmp_path):
-    model, x = Residual(inplace), images(7, 3, 5)
-    optimizer = sgd(model)
-    with watch(model, optimizer, tmp_path / "run", data=x) as run:
-        model.kept.clear()
-        step_once(model, optimizer, x)
-        assert gates_of(run, "relu/relu#0") == [(1, 35, slow_open(model.kept[0] > 0, 1))]
-
-
-def test_an_encoder_of_a_transformer_is_seen_in_training_and_in_scans(tmp_path):
-    """In evaluation PyTorch would take a fast path in which no activation is called."""
-    torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True, dtype=F64)
-    model = nn.Sequential(
-        nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Linear(8, 1).double()
-    )
-    optimizer, x, kept = sgd(model), images(6, 5, 8), []
-    block = model[0].layers[1]
-    block.linear1.register_forward_hook(lambda m, a, out: kept.append(out.detach().clone()))
-    with watch(model, optimizer, tmp_path / "run", data=x) as run:
-        del kept[:]
-        step_once(model, optimizer, x)
-        assert site_names(run) == ["0.layers.0/relu#0", "0.layers.1/relu#0"]
-        assert gates_of(run, "0.layers.1/relu#0") == [(1, 30, slow_open(kept[0] > 0))]
-        assert len(states_of(run, "0.layers.1/relu#0")[0][1]) == 16
 
 
 def test_a_site_whose_width_changes_is_told_once_and_the_training_goes_on(tmp_path):
@@ -407,204 +257,3 @@ def test_a_scan_inside_of_autocast_leaves_no_weight_without_a_graph(tmp_path):
         if run is not None:
             run.close()
     assert same(*ends)
-
-
-# Other threads, and interruptions
-
-
-def stack():
-    return torch.overrides._get_current_function_mode_stack()
-
-
-def in_thread(function):
-    errors = []
-
-    def run():
-        try:
-            function()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-
-
-def test_watched_here_and_trained_in_another_thread(tmp_path):
-    model, optimizer = setting()
-    with watch(model, optimizer, tmp_path / "run", data=inputs()) as run:
-        losses = [step_once(model, optimizer, inputs())]
-        opened = open_of(model, inputs())
-        in_thread(lambda: losses.append(step_once(model, optimizer, inputs())))
-        assert gates_of(run, SITES[0])[-1] == (2, 40, opened)
-        losses.append(step_once(model, optimizer, inputs()))
-        assert run.losses.tolist() == losses
-        assert stack() == []
-
-
-def test_an_evaluation_in_another_thread_disturbs_nothing(tmp_path):
-    x, elsewhere = inputs(), []
-
-    class Between(nn.Sequential):
-        def forward(self, x):
-            for i, module in enumerate(self):
-                x = module(x)
-                if i == 1 and self.training and not elsewhere:
-                    in_thread(evaluate)
-            return x
-
-    def evaluate():
-        elsewhere.append(1)
-        with torch.no_grad():
-            model(x)
-        model(x)  # with gradients, while the other is under way: not seen
-        elsewhere.pop()
-
-    model = Between(*network())
-    optimizer = sgd(model)
-    with watch(model, optimizer, tmp_path / "run", data=x) as run:
-        for step in (1, 2):
-            opened = open_of(model, x)
-            loss = step_once(model, optimizer, x)
-            assert run.losses[-1] == loss
-            assert gates_of(run, SITES[0])[-1] == (step, 40, opened)
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_what_ends_a_forward_pass_leaves_no_mode_behind(error, tmp_path):
-    class Angry(nn.Module):
-        angry = True
-
-        def forward(self, x):
-            if self.angry:
-                raise error
-            return x
-
-    model, x = nn.Sequential(*network()[:2], Angry(), *network()[2:]), inputs()
-    optimizer = sgd(model)
-    model[2].angry = False
-    with watch(model, optimizer, tmp_path / "run", data=x) as run:
-        for step in (1, 2):
-            model[2].angry = True
-            with contextlib.suppress(error):
-                model(x)
-            assert stack() == []
-            model[2].angry = False
-            F.relu(x)
-            opened = open_of(model, x)
-            step_once(model, optimizer, x)
-            found = gates_of(run, SITES[0])[-1]
-            assert found[0] == step
-            # What ran before the end has run, as in a hand-written hook.
-            assert found[1:] == (80, [2 * n for n in opened])
-        assert site_names(run) == ["1/relu#0", "4/relu#0"]
-
-
-def test_while_an_interruption_is_held_nothing_is_counted_outside_of_the_model(tmp_path):
-    class Interrupted(nn.Module):
-        def forward(self, x):
-            if self.training:
-                raise KeyboardInterrupt
-            return x
-
-    model = nn.Sequential(*network()[:2], Interrupted())
-    optimizer = sgd(model)
-    with watch(model, optimizer, tmp_path / "run", data=inputs()) as run:
-        with pytest.raises(KeyboardInterrupt) as held:
-            model(inputs())
-        F.relu(inputs())
-        del held
-        assert stack() == []
-        assert site_names(run) == ["1/relu#0"]
-
-
-# Synchronisation and memory
-
-
-def test_no_number_is_fetched_between_commits(tmp_path, monkeypatch):
-    """Hooks and steps ask the device for nothing: what the bare training asks for is all there is."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    asked = []
-
-    class Asking(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            if "_local_scalar_dense" in str(func) or "is_nonzero" in str(func):
-                asked.append(str(func))
-            return func(*args, **(kwargs or {}))
-
-    for name in (
-        "item",
-        "cpu",
-        "tolist",
-        "numpy",
-        "__bool__",
-        "__float__",
-        "__int__",
-        "__array__",
-        "nonzero",
-    ):
-        before = getattr(torch.Tensor, name)
-
-        def noting(self, *args, _before=before, _name=name, **kwargs):
-            asked.append(_name)
-            return _before(self, *args, **kwargs)
-
-        monkeypatch.setattr(torch.Tensor, name, noting)
-    counts = []
-    for watched in (False, True):
-        model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 6), nn.GELU(), nn.Linear(6, 1))
-        optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.01))
-        scaler = torch.amp.GradScaler("cpu", enabled=False)
-        x = inputs().float()
-        run = None
-        if watched:
-            run = watch(model, optimizer, tmp_path / "run", data=x, scan_at=never)
-            monkeypatch.setattr("backstory.adapters.torch.statistics.FETCH_SECONDS", 1e9)
-        del asked[:]
-        with Asking():
-            for _ in range(20):
-                optimizer.zero_grad()
-                loss = model(x).square().mean()
-                scaler.scale(loss).backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                scaler.step(optimizer)
-        counts.append(sorted(asked))
-        if run is not None:
-            assert len(run.losses) == 20
-            run.close()
-    assert counts[0] == counts[1]
-
-
-def test_nothing_keeps_an_activation_alive(tmp_path):
-    """Storages, not only tensors: a view or a detached alias would keep the memory too."""
-    import gc
-    import weakref
-
-    refs = []
-
-    class Noting(nn.Module):
-        def forward(self, x):
-            refs.append(weakref.ref(x.untyped_storage()))
-            return x
-
-    parts = nn.Linear(5, 6), nn.ReLU(inplace=True), Noting(), nn.Linear(6, 6), nn.GELU(), Noting()
-    model = nn.Sequential(*parts, nn.Linear(6, 1))
-    optimizer, x = sgd(model), inputs().float()
-    with watch(model, optimizer, tmp_path / "run", data=x, scan_at=always):
-        gc.collect()
-        gc.disable()
-        try:
-            for _ in range(2):
-                out = model(x)
-                refs.append(weakref.ref(out.untyped_storage()))
-                optimizer.zero_grad()
-                out[0, 0].backward()
-                del out
-                assert [ref() for ref in refs if ref() is not None] == []
-                optimizer.step()
-                assert [ref() for ref in refs if ref() is not None] == []
-        finally:
-            gc.enable()

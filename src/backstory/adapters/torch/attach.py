@@ -88,6 +88,13 @@ class Attachment(Source):
         self._handles: list[Any] = []
         self._warned: set[str] = set()
         self._failed = False
+        self.compiled = any(_is_compiled(module) for module in model.modules())
+        if self.compiled:
+            self.warn(
+                "the model is compiled, and compiled code hides its gates: scans, deaths, losses and norms "
+                "are recorded, how many samples open each unit is not. To have that too, train the model "
+                "uncompiled"
+            )
 
     @property
     def alive(self) -> bool:
@@ -230,6 +237,11 @@ class Attachment(Source):
             self._warned.add(what)
             self.notes.append((self.step, "disturbed", what))
             warnings.warn(f"after step {self.step}: {what}", RuntimeWarning, stacklevel=2)
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether ``torch.compile`` or ``module.compile()`` has made it faster."""
+    return hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
 
 
 def check_parts(model: nn.Module, optimizer: Any) -> None:

@@ -73,11 +73,12 @@ class Hearing:
     def _forget_earlier(self, p: Tensor) -> None:
         """Forget the losses of earlier passes, but those that a closure gave first: they led to its step."""
         if self._before_pass:
-            if self._outside is not None:
+            if self._outside is None:
+                self.skipped += 1
+            else:
                 self._first = self._first or self.losses[self._outside : self._before_pass]
             self.losses = self.losses[self._before_pass :]
             self._before_pass = 0
-            self.skipped += 1
         self._versions = {id(p): self._versions[id(p)]}
 
     def _same_pass(self, frame: Any, nested: bool, task: int) -> bool:

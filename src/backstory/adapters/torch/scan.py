@@ -25,6 +25,7 @@ from backstory.adapters.torch.sites import (
     inherited_axis,
     tensors_of,
 )
+from backstory.errors import RunError
 from backstory.insight.scan import SiteScan
 from backstory.insight.sites import site_name
 
@@ -156,6 +157,13 @@ class Scanner(AxisMode):
         )
         whole = self.sites.setdefault(found.name, found)
         if whole is not found:
+            if len(whole.low) != len(found.low):
+                raise RunError(
+                    f"scanning the site {found.name}, which ran with {len(whole.low)} units and with "
+                    f"{len(found.low)}",
+                    why="a unit is one feature, the same for every sample; the data is scanned in parts",
+                    instead="data of one length (padded), or an activation whose last axis are features",
+                )
             whole.merge(found)
         return self.other(func, args, kwargs)
 

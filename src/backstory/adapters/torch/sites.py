@@ -72,6 +72,8 @@ class SiteMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if torch.compiler.is_compiling():  # a part of the model is compiled while the mode is active
+            return func(*args, **kwargs)
         gate = gates(func, args, kwargs) if func in GATES else None
         if gate is None:
             return self.other(func, args, kwargs)

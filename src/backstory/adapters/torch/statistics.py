@@ -79,7 +79,8 @@ class Statistics(Attachment):
                 return None  # of forward passes in several threads at once the first is seen
             if not is_calling(self.model, skip=1):
                 self._leave()  # a KeyboardInterrupt went through the last one, and no hook saw it
-        if not (self.model.training and self.measuring and torch.is_grad_enabled() and not is_repeated()):
+        training = self.model.training and torch.is_grad_enabled()
+        if not (training and self.measuring) or self.compiled or is_repeated():
             return None
         self._entered, self._seen = self._entered + 1, True
         if self._entered > 1:
@@ -139,7 +140,7 @@ class Statistics(Attachment):
         taken, moving, factors, opened = None, [], [], {}
         if self._measured:
             opened, self._open = self._open, {}
-            if not self._seen:
+            if not (self._seen or self.compiled):
                 self.warn(UNSEEN.format(model=type(self.model).__name__))
         if self._measured and changes is not None:
             with torch.no_grad():
