@@ -32,7 +32,7 @@ Measured = tuple[StepStatistics, dict[Key, tuple[float, np.ndarray]]]
 
 UNSEEN = (
     "no forward pass of {model} in training mode was seen, so no gates are recorded: call the watched model "
-    "itself, model(x), and not model.forward(x) or a part of it"
+    "itself, model(x), not model.forward(x) or a part of it, and do not compile it after watch()"
 )
 
 
