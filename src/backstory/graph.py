@@ -143,7 +143,10 @@ class Context:
     @property
     def recording(self) -> Level:
         """The innermost level that records a graph: the one that grad modes are about."""
-        return next(level for level in reversed(self.levels) if level.records)
+        levels = self.levels
+        if len(levels) == 1:
+            return levels[0]
+        return next(level for level in reversed(levels) if level.records)
 
     @contextmanager
     def inside(self, level: LevelType) -> Iterator[LevelType]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,26 +73,18 @@ def walk(
     ctx = context()
     number = roots[0].level
     level = ctx.level(number, "backward()") if level is None else level
-    step = _Walk(retain, create_graph, any(g.level > number for g in upstream), visit, route)
+    step = _Walk(retain, create_graph, max([g.level for g in upstream]) > number, visit, route)
     before = level.grad_enabled
     # Hooks and custom functions are recorded exactly when the gradient is.
     level.grad_enabled = create_graph
     try:
-        with _open(level):
+        if level in ctx.levels:
+            return ctx.quiet.copy().run(step.run, roots, upstream)
+        # The transform has ended, and its pullback is called now.
+        with ctx.inside(level):
             return ctx.quiet.copy().run(step.run, roots, upstream)
     finally:
         level.grad_enabled = before
-
-
-@contextmanager
-def _open(level: Level) -> Iterator[None]:
-    """``level`` among the present ones, also if its transform has ended (a pullback is called later)."""
-    ctx = context()
-    if level in ctx.levels:
-        yield
-    else:
-        with ctx.inside(level):
-            yield
 
 
 @dataclass(slots=True)
