@@ -309,6 +309,7 @@ bool = _np.dtype("bool")
 _LAZY = {
     "array_api": "backstory.array_api",
     "autograd": "backstory.autograd",
+    "data": "backstory.data",
     "func": "backstory.func",
     "insight": "backstory.insight",
     "layers": "backstory.layers",

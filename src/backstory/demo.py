@@ -5,7 +5,6 @@ An ordinary user's program: ``train`` is theirs, and the rest asks questions abo
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 import backstory
 from backstory import nn, optim
-from backstory.errors import MissingExtraError
+from backstory.data import digits
 from backstory.insight import Change, Run, Why, experiment, why
 
 __all__ = ["CHANGES", "CONFIG", "explain", "record", "save", "train"]
@@ -33,20 +32,9 @@ CHANGES = [
 ]
 
 
-@cache
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's 1,797 handwritten digits, 8 × 8 pixels from 0 to 1, and their labels."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingExtraError.of("scikit-learn", "data", "the demo") from error
-    images, labels = load_digits(return_X_y=True)
-    return np.asarray(images) / 16.0, np.asarray(labels).astype(np.int64)
-
-
 def data(config: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
     """Training and test images and labels: every fifth digit is for the test."""
-    images, labels = digits()
+    images, labels = (x.numpy() for x in digits(dtype="float64").tensors)
     if config["centred"]:
         images = images - images.mean(axis=0)
     test = np.arange(len(labels)) % 5 == 4

@@ -11,6 +11,7 @@ __all__ = [
     "ArgumentError",
     "BackstoryError",
     "BoundsError",
+    "DataError",
     "DtypeError",
     "GradcheckError",
     "GraphError",
@@ -73,6 +74,10 @@ class VersionError(GraphError):
 
 class GradcheckError(GraphError):
     """A gradient is not what differences of the function say."""
+
+
+class DataError(BackstoryError, ValueError):
+    """A data file is missing, cut off, damaged, or of another format."""
 
 
 class RunError(BackstoryError, RuntimeError):
