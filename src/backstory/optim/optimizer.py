@@ -177,6 +177,7 @@ class Optimizer(ABC):
             count_change(p._counter, here)
             if seen is not None:
                 seen[p] = change
+            del change  # else it stands beside those of the next parameter
 
     def state_dict(self) -> dict[str, Any]:
         """State and settings, with parameters by their number, as PyTorch lays them out; no step changes it.
