@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from backstory.autograd.backward import grad
-from backstory.autograd.numerical import Disagreement, disagreement, numerical_jacobian
+from backstory.autograd.diagnosis import Evidence, diagnose
+from backstory.autograd.numerical import (
+    Disagreement,
+    disagreement,
+    numerical_jacobian,
+    one_sided_slopes,
+)
 from backstory.core import wrap
 from backstory.errors import ArgumentError, DtypeError, GradcheckError
 from backstory.tensor import Tensor
@@ -31,7 +37,7 @@ def gradcheck(
     differences of float32 say nothing. Every entry of the Jacobian of every output (a tensor, or a tuple
     of them) must satisfy |analytic − numerical| ≤ atol + rtol·|numerical|; also a second backward walk must
     give the very same gradients. Raises a :class:`~backstory.errors.GradcheckError` that names the
-    argument, the entry and both values, or returns ``False`` without ``raise_exception``.
+    argument, the entry, both values and the likely mistake, or returns ``False`` without ``raise_exception``.
 
     >>> import backstory
     >>> x = backstory.tensor([0.5, -1.0], dtype="float64", requires_grad=True)
@@ -149,9 +155,39 @@ def _check_one(
         return _outputs(function, moved)[place].detach().numpy()
 
     arrays = [x.detach().numpy() if isinstance(x, Tensor) else x for x in args]
-    found = disagreement(analytic, numerical_jacobian(value, arrays, i, eps), *tolerances)
+    numerical = numerical_jacobian(value, arrays, i, eps)
+    found = disagreement(analytic, numerical, *tolerances)
     if found is not None:
-        raise _different(found, place, analytic.ndim - args[i].ndim, i)
+        mistake = _mistake(value, arrays, i, (analytic, numerical), (eps, *tolerances))
+        raise _different(found, place, analytic.ndim - args[i].ndim, i, mistake)
+
+
+def _mistake(
+    value: Callable[..., np.ndarray],
+    arrays: list[Any],
+    i: int,
+    jacobians: tuple[np.ndarray, np.ndarray],
+    settings: tuple[float, float, float],
+) -> str:
+    """What is likely wrong with the gradient of argument ``i``, judged for one upstream gradient."""
+    eps, rtol, atol = settings
+    out = value(*arrays)
+    # Neither all equal nor symmetric, so that a missing factor or a transposition shows.
+    dout = np.random.default_rng(0).uniform(0.5, 1.5, out.shape)
+    analytic, numerical = (np.tensordot(dout, jacobian, out.ndim) for jacobian in jacobians)
+    names = [f"argument{k}" for k in range(len(arrays))]
+    floats = {
+        name: x
+        for name, x in zip(names, arrays, strict=True)
+        if isinstance(x, np.ndarray) and x.dtype.kind == "f"
+    }
+    values = {**floats, "dout": dout, "out": out}
+
+    def at_kink(entry: tuple[int, ...]) -> bool:
+        left, right = one_sided_slopes(value, arrays, i, entry, dout, eps)
+        return abs(left - right) > 1e-3 * max(abs(left), abs(right), 1e-3)
+
+    return diagnose(Evidence(f"d{names[i]}", analytic, numerical, values, list(floats), rtol, atol), at_kink)
 
 
 def _argument(x: Any, array: Any) -> Any:
@@ -175,13 +211,13 @@ def _analytic(function: Any, args: tuple[Any, ...], place: int, i: int) -> np.nd
     return rows.reshape(*out.shape, *args[i].shape)
 
 
-def _different(found: Disagreement, place: int, rank: int, i: int) -> GradcheckError:
+def _different(found: Disagreement, place: int, rank: int, i: int, mistake: str) -> GradcheckError:
     """The error for the entry of the Jacobian that is furthest off."""
     of, by = found.entry[:rank], found.entry[rank:]
     return GradcheckError(
         f"gradcheck: output {place}, entry {of}, by argument {i}, entry {by}: "
         f"analytic {found.analytic:.9g}, numerical {found.numerical:.9g} "
         f"({found.wrong} of {found.entries} entries differ)",
-        why="the gradient that backward gives is not the slope that the function has there",
+        why=mistake or "the gradient that backward gives is not the slope that the function has there",
         instead="another backward, or another point if the function has a kink near this one",
     )
