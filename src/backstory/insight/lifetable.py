@@ -82,7 +82,7 @@ class LifeTable:
     @property
     def exact(self) -> bool:
         """Whether the very update of every event is known: from an audit, or from a scan after each."""
-        return self.audited or bool((np.diff(self.steps) == 1).all())
+        return self.audited or (len(self.steps) > 1 and bool((np.diff(self.steps) == 1).all()))
 
     @property
     def units(self) -> int:
