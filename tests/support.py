@@ -43,6 +43,7 @@ TORCH: dict[str, Callable[..., Any]] = {
     "permute": lambda x, axes: x.permute(axes),
     "broadcast_to": lambda x, shape: torch.broadcast_to(x, shape),
     "mse": torch.nn.functional.mse_loss,
+    "bce": lambda x, y: torch.nn.functional.binary_cross_entropy(x, y, reduction="none"),
     "prelu": lambda x, slope: _torch_prelu(x, slope),
     "rrelu": lambda x, slope: _torch_prelu(x, slope),
     "threshold": lambda x, threshold=0.0, value=0.0: torch.nn.functional.threshold(x, threshold, value),

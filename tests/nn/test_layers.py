@@ -57,8 +57,8 @@ def test_loss_modules_equal_pytorch(reduction, rng):
     data, labels = rng.normal(size=(6, 4)), rng.integers(0, 4, 6)
     target = rng.normal(size=(6, 4))
     for mine, theirs, goal in (
-        (nn.CrossEntropyLoss(reduction), torch.nn.CrossEntropyLoss(reduction=reduction), labels),
-        (nn.MSELoss(reduction), torch.nn.MSELoss(reduction=reduction), target),
+        (nn.CrossEntropyLoss(reduction=reduction), torch.nn.CrossEntropyLoss(reduction=reduction), labels),
+        (nn.MSELoss(reduction=reduction), torch.nn.MSELoss(reduction=reduction), target),
     ):
         out, expected = mine(backstory.tensor(data), goal), theirs(torch.tensor(data), torch.tensor(goal))
         close(out.numpy(), expected.numpy())

@@ -108,7 +108,7 @@ EXTREME = np.array(
 @pytest.mark.parametrize("labels", [[0, 1, 2, 2, 0], [1, 0, 0, 1, 2], [2, 2, 1, 0, 1]], ids=str)
 def test_cross_entropy_of_extreme_logits_equals_pytorch(reduction, labels):
     compare(
-        lambda x: functional.cross_entropy(x, labels, reduction),
+        lambda x: functional.cross_entropy(x, labels, reduction=reduction),
         lambda x: torch.nn.functional.cross_entropy(x, torch.tensor(labels), reduction=reduction),
         EXTREME,
     )
@@ -119,7 +119,7 @@ def test_cross_entropy_of_extreme_logits_equals_pytorch(reduction, labels):
 def test_cross_entropy_of_any_number_of_samples_equals_pytorch(reduction, samples, rng):
     labels = rng.integers(0, 4, samples)
     compare(
-        lambda x: functional.cross_entropy(x, labels, reduction),
+        lambda x: functional.cross_entropy(x, labels, reduction=reduction),
         lambda x: torch.nn.functional.cross_entropy(x, torch.tensor(labels), reduction=reduction),
         rng.normal(size=(samples, 4)) * 5,
     )

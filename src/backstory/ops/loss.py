@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from backstory.arrays import one_hot, pick
-from backstory.ops.record import Case, General
+from backstory.ops.record import Case, Elementwise, General
 
 __all__ = ["OPS"]
 
@@ -170,4 +170,26 @@ mse = General(
     dtypes="promote",
 )
 
-OPS = (softmax, log_softmax, cross_entropy, mse)
+
+def _logarithm(xp: Any, x: Any) -> Any:
+    """ln x, and −100 at least: PyTorch's bound."""
+    return xp.maximum(xp.log(x), -100.0)
+
+
+bce = Elementwise(
+    name="bce",
+    forward=lambda xp, x, y: -(y * _logarithm(xp, x) + (1.0 - y) * _logarithm(xp, 1.0 - x)),
+    partials=(
+        lambda xp, ans, x, y: (x - y) / xp.maximum(x * (1.0 - x), 1e-12),
+        lambda xp, ans, x, y: _logarithm(xp, 1.0 - x) - _logarithm(xp, x),
+    ),
+    formula=r"-y \ln x - (1 - y) \ln(1 - x)",
+    derivative=(r"\frac{x - y}{x (1 - x)}", r"\ln(1 - x) - \ln x"),
+    torch="",
+    cases=(Case(((3, 4), (3, 4)), low=0.1, high=0.9), Case(((), ()), low=0.1, high=0.9)),
+    arguments=2,
+    keeps=((0, 1), (0,)),
+    dtypes="float",
+)
+
+OPS = (softmax, log_softmax, cross_entropy, mse, bce)

@@ -40,6 +40,13 @@ from backstory.nn.functional.activation import (
     threshold,
     threshold_,
 )
+from backstory.nn.functional.classification import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    kl_div,
+    nll_loss,
+)
 from backstory.nn.functional.linear import (
     cosine_similarity,
     embedding,
@@ -48,11 +55,26 @@ from backstory.nn.functional.linear import (
     one_hot,
     pairwise_distance,
 )
-from backstory.nn.functional.loss import cross_entropy, mse_loss
+from backstory.nn.functional.loss import (
+    cosine_embedding_loss,
+    hinge_embedding_loss,
+    huber_loss,
+    l1_loss,
+    margin_ranking_loss,
+    mse_loss,
+    multi_margin_loss,
+    multilabel_soft_margin_loss,
+    smooth_l1_loss,
+    soft_margin_loss,
+    triplet_margin_loss,
+)
 
 __all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
     "celu",
     "celu_",
+    "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
     "elu",
@@ -65,13 +87,21 @@ __all__ = [
     "hardswish",
     "hardtanh",
     "hardtanh_",
+    "hinge_embedding_loss",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
     "leaky_relu",
     "leaky_relu_",
     "linear",
     "log_softmax",
     "logsigmoid",
+    "margin_ranking_loss",
     "mish",
     "mse_loss",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
+    "nll_loss",
     "normalize",
     "one_hot",
     "pad",
@@ -86,6 +116,8 @@ __all__ = [
     "selu_",
     "sigmoid",
     "silu",
+    "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softplus",
     "softshrink",
@@ -93,4 +125,5 @@ __all__ = [
     "tanh",
     "threshold",
     "threshold_",
+    "triplet_margin_loss",
 ]

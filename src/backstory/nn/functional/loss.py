@@ -1,84 +1,218 @@
-"""The losses as functions."""
+"""The losses of predictions near their targets, and those that ask for a margin."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from backstory.arrays import eager
-from backstory.errors import ArgumentError, DtypeError, LabelError, ShapeError
+from backstory.errors import ArgumentError, LabelError, ShapeError
+from backstory.functions.activation import logsigmoid
+from backstory.functions.arithmetic import abs
+from backstory.functions.comparison import minimum, where
+from backstory.functions.selection import gather, index_select
+from backstory.functions.shape import reshape, unsqueeze
+from backstory.functions.transcendental import sqrt
+from backstory.nn.functional.linear import pairwise_distance
+from backstory.nn.functional.reduction import above_zero, checked_reduction, pair, reduced
 from backstory.ops import TABLE
 from backstory.tensor import Tensor, apply, as_tensor
 
-__all__ = ["cross_entropy", "mse_loss"]
+__all__ = [
+    "cosine_embedding_loss",
+    "hinge_embedding_loss",
+    "huber_loss",
+    "l1_loss",
+    "margin_ranking_loss",
+    "mse_loss",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
+    "smooth_l1_loss",
+    "soft_margin_loss",
+    "triplet_margin_loss",
+]
 
 
-def _checked_reduction(name: str, reduction: str) -> str:
-    if reduction not in ("mean", "sum", "none"):
-        raise ArgumentError(
-            f"{name}(reduction={reduction!r})",
-            why="the losses of the samples are averaged, added up or kept",
-            instead="reduction='mean', 'sum' or 'none'",
-        )
-    return reduction
-
-
-_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
-
-
-def cross_entropy(logits: Tensor, target: Any, reduction: str = "mean") -> Tensor:
-    """ln Σⱼ exp(xₙⱼ) − xₙ,ᵧ for logits (N, C) and labels (N,) of integers in [0, C).
-
-    Give it logits: the softmax is inside. d/dx = (softmax(x) − one-hot(y)) / N for the mean.
-
-    >>> import backstory
-    >>> cross_entropy(backstory.tensor([[0.0, 0.0]]), backstory.tensor([1]))
-    tensor(0.6931)
-    """
-    logits, target = as_tensor(logits), as_tensor(target)
-    shape, labels = logits.shape, target.array
-    if len(shape) != 2 or labels.shape != shape[:1]:
-        raise ShapeError(
-            f"cross_entropy received logits {shape} and labels {target.shape}",
-            why="each sample has one row of logits and one label",
-            instead="logits of shape (N, C) and labels of shape (N,)",
-        )
-    if labels.dtype.kind not in "iu" or logits.dtype.kind != "f":
-        raise DtypeError(
-            f"cross_entropy received logits of {logits.dtype} and labels of {target.dtype}",
-            why="logits are floats and labels are the integers that number the classes",
-            instead="labels.to(backstory.int64)",
-        )
-    # Seen as unsigned a negative label is huge, so one maximum finds both kinds.
-    if target.level == 0 and shape[0] and eager.max(labels.view(_UNSIGNED[labels.itemsize])) >= shape[1]:
-        place = int(np.argmax((labels < 0) | (labels >= shape[1])))
-        raise LabelError(
-            f"cross_entropy received the label {labels[place]} (sample {place})",
-            why=f"there are {shape[1]} classes, numbered 0 to {shape[1] - 1}",
-            instead="labels that start at 0, and a last layer with one output per class",
-        )
-    return apply(
-        TABLE["cross_entropy"], logits, target, reduction=_checked_reduction("cross_entropy", reduction)
-    )
-
-
-def mse_loss(x: Tensor, target: Any, reduction: str = "mean") -> Tensor:
+def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
     """(x − y)², averaged over all entries; d/dx = 2 (x − y) / n for the mean.
 
     Shapes must be equal: a forgotten axis would broadcast and train the wrong thing silently.
     """
+    x, target = pair("mse_loss", x, target)
+    return apply(TABLE["mse"], x, target, reduction=checked_reduction("mse_loss", reduction))
+
+
+def l1_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """|x − y|; its derivative is the sign of x − y, and 0 where they are equal.
+
+    >>> l1_loss([1.0, 4.0], [2.0, 2.0])
+    tensor(1.5)
+    """
+    x, target = pair("l1_loss", x, target)
+    return reduced("l1_loss", abs(x - target), reduction)
+
+
+def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """½ d² / β where d = |x − y| < β, else d − ½ β.
+
+    >>> smooth_l1_loss([0.5, 4.0], [0.0, 2.0], reduction="none")
+    tensor([0.125, 1.5  ])
+    """
+    x, target = pair("smooth_l1_loss", x, target)
+    if beta < 0:
+        raise ArgumentError(
+            f"smooth_l1_loss(beta={beta})", why="it is a distance", instead="beta of 0 or more"
+        )
+    if beta == 0:
+        return l1_loss(x, target, reduction)
+    distance = abs(x - target)
+    square = (x - target) * (x - target) * (0.5 / beta)
+    return reduced("smooth_l1_loss", where(distance < beta, square, distance - 0.5 * beta), reduction)
+
+
+def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """½ d² where d = |x − y| ≤ δ, else δ (d − ½ δ): a gradient of δ at most.
+
+    >>> huber_loss([0.5, 4.0], [0.0, 2.0], reduction="none")
+    tensor([0.125, 1.5  ])
+    """
+    x, target = pair("huber_loss", x, target)
+    if delta <= 0:
+        raise ArgumentError(f"huber_loss(delta={delta})", why="it is a distance", instead="delta above 0")
+    distance = abs(x - target)
+    square = (x - target) * (x - target) * 0.5
+    far = (distance - 0.5 * delta) * delta
+    return reduced("huber_loss", where(distance <= delta, square, far), reduction)
+
+
+def hinge_embedding_loss(x: Any, target: Any, margin: float = 1.0, *, reduction: str = "mean") -> Tensor:
+    """x where y = 1, and max(0, margin − x) where y = −1.
+
+    >>> hinge_embedding_loss([0.25, 0.25], [1, -1], reduction="none")
+    tensor([0.25, 0.75])
+    """
     x, target = as_tensor(x), as_tensor(target)
-    if x.shape != target.shape:
+    near = where(target != -1, x, 0.0)
+    return reduced("hinge_embedding_loss", near + where(target != 1, above_zero(margin - x), 0.0), reduction)
+
+
+def margin_ranking_loss(
+    x1: Any, x2: Any, target: Any, margin: float = 0.0, *, reduction: str = "mean"
+) -> Tensor:
+    """max(0, −y (x₁ − x₂) + margin): x₁ is to be the larger where y = 1, the smaller where y = −1.
+
+    >>> margin_ranking_loss([1.0], [3.0], [1.0])
+    tensor(2.)
+    """
+    x1, x2, target = as_tensor(x1), as_tensor(x2), as_tensor(target)
+    if not x1.ndim == x2.ndim == target.ndim:
         raise ShapeError(
-            f"mse_loss received predictions {x.shape} and targets {target.shape}",
-            why="every prediction has one target; broadcasting here hides a forgotten axis",
-            instead=f"target.reshape({', '.join(map(str, x.shape))}) if that is what is meant",
+            f"margin_ranking_loss received shapes {x1.shape}, {x2.shape} and {target.shape}",
+            why="each pair has one target",
+            instead="three tensors of one shape",
         )
-    if x.dtype.kind != "f" and target.dtype.kind != "f":
-        raise DtypeError(
-            f"mse_loss received predictions of {x.dtype} and targets of {target.dtype}",
-            why="the mean of integers is not an integer",
-            instead="predictions.to(backstory.float32)",
+    return reduced("margin_ranking_loss", above_zero(-target * (x1 - x2) + margin), reduction)
+
+
+def soft_margin_loss(x: Any, target: Any, *, reduction: str = "mean") -> Tensor:
+    """ln(1 + exp(−y x)) for targets of ±1.
+
+    >>> soft_margin_loss([0.0], [1.0])
+    tensor(0.6931)
+    """
+    x, target = pair("soft_margin_loss", x, target)
+    return reduced("soft_margin_loss", -logsigmoid(target * x), reduction)
+
+
+def multi_margin_loss(
+    x: Any,
+    target: Any,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Any = None,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """Σ_{j ≠ y} max(0, margin − x_y + x_j)ᵖ / C: the hinge loss of a classifier, (N, C) and (N,).
+
+    >>> multi_margin_loss([[0.5, 1.0]], [0])
+    tensor(0.75)
+    """
+    x, target = as_tensor(x), as_tensor(target)
+    if p not in (1, 2):
+        raise ArgumentError(f"multi_margin_loss(p={p})", why="it is linear or square", instead="p=1 or p=2")
+    rows = x if x.ndim == 2 else reshape(x, (1, -1))
+    labels = reshape(target, -1)
+    if labels.shape[0] != rows.shape[0]:
+        raise ShapeError(
+            f"multi_margin_loss received x {x.shape} and labels {target.shape}",
+            why="each sample has one label",
+            instead="x of shape (N, C) and labels of shape (N,)",
         )
-    return apply(TABLE["mse"], x, target, reduction=_checked_reduction("mse_loss", reduction))
+    count = rows.shape[1]
+    if labels.numel() and not (int(labels.min().item()) >= 0 and int(labels.max().item()) < count):
+        raise LabelError(
+            f"multi_margin_loss received labels from {labels.min().item()} to {labels.max().item()}",
+            why=f"there are {count} classes, numbered 0 to {count - 1}",
+            instead="labels that start at 0",
+        )
+    column = unsqueeze(labels, 1)
+    lack = margin - gather(rows, 1, column) + rows
+    others = (as_tensor(range(count)) != column) & (lack > 0)
+    losses = where(others, lack if p == 1 else lack * lack, 0.0)
+    if weight is not None:
+        losses = losses * unsqueeze(index_select(as_tensor(weight), 0, labels), 1)
+    losses = losses.mean(1)
+    return reduced("multi_margin_loss", losses if x.ndim == 2 else reshape(losses, ()), reduction)
+
+
+def multilabel_soft_margin_loss(
+    x: Any, target: Any, weight: Any = None, *, reduction: str = "mean"
+) -> Tensor:
+    """The mean over the classes (last axis) of the binary cross-entropy with logits."""
+    x, target = pair("multilabel_soft_margin_loss", x, target)
+    losses = -(target * logsigmoid(x) + (1 - target) * logsigmoid(-x))
+    losses = losses if weight is None else losses * weight
+    return reduced("multilabel_soft_margin_loss", losses.mean(-1), reduction)
+
+
+def triplet_margin_loss(
+    anchor: Any,
+    positive: Any,
+    negative: Any,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, ‖a − p‖ − ‖a − n‖ + margin); with ``swap`` n may be compared with p, if that is nearer.
+
+    >>> triplet_margin_loss([[0.0]], [[1.0]], [[1.5]])
+    tensor(0.5)
+    """
+    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = minimum(far, pairwise_distance(positive, negative, p, eps))
+    return reduced("triplet_margin_loss", above_zero(near - far + margin), reduction)
+
+
+def cosine_embedding_loss(
+    x1: Any, x2: Any, target: Any, margin: float = 0.0, *, reduction: str = "mean"
+) -> Tensor:
+    """1 − cos(x₁, x₂) where y = 1, and max(0, cos(x₁, x₂) − margin) where y = −1.
+
+    >>> cosine_embedding_loss([[1.0, 0.0]], [[0.0, 1.0]], [1])
+    tensor(1.)
+    """
+    x1, x2, target = as_tensor(x1), as_tensor(x2), as_tensor(target)
+    if x1.shape[-1:] != x2.shape[-1:] or target.shape != x1.shape[:-1]:
+        raise ShapeError(
+            f"cosine_embedding_loss received shapes {x1.shape}, {x2.shape} and {target.shape}",
+            why="each pair of vectors has one target",
+            instead="vectors (N, D) and targets (N,)",
+        )
+    tiny = 1e-12  # PyTorch's
+    sizes = ((x1 * x1).sum(-1) + tiny) * ((x2 * x2).sum(-1) + tiny)
+    cosine = (x1 * x2).sum(-1) / sqrt(sizes)
+    losses = where(target == 1, 1 - cosine, 0.0) + where(target == -1, above_zero(cosine - margin), 0.0)
+    return reduced("cosine_embedding_loss", losses, reduction)
