@@ -113,23 +113,10 @@ UNTRIED = {
     "randn_like": "random",
 }
 
-SCALED = "alpha and beta that are floats make floats of integers here; PyTorch rounds them"
 # Where another dtype than float64 is not as in PyTorch; a gap that is closed must leave this list.
 GAPS = {
-    ("addbmm", "float32"): "sums in another order; PyTorch itself compares this one at 1.3e-5",
-    ("addbmm", "int64"): SCALED,
-    ("addbmm", "int32"): SCALED,
-    ("addbmm", "uint8"): SCALED,
-    ("addmv", "int64"): SCALED,
-    ("addmv", "int32"): SCALED,
-    ("addmv", "uint8"): SCALED,
-    ("addr", "bool"): "alpha and beta make integers of bools here",
-    ("baddbmm", "int64"): SCALED,
-    ("baddbmm", "int32"): SCALED,
-    ("baddbmm", "uint8"): SCALED,
     ("nn.functional.hardtanh", "int64"): "becomes float by its float bounds here; PyTorch keeps integers",
     ("nn.functional.hardtanh", "int32"): "becomes float by its float bounds here; PyTorch keeps integers",
-    ("index_add", "uint8"): "a factor that uint8 does not hold is refused here; PyTorch wraps it around",
     ("__rpow__", "int64"): "negative powers of integers are refused here; PyTorch makes 0 of them",
     ("__rpow__", "int32"): "negative powers of integers are refused here; PyTorch makes 0 of them",
 }
