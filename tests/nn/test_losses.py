@@ -80,7 +80,8 @@ def test_values_and_gradients_equal_pytorch(name, reduction):
     function, arrays, keywords = CASES[name]
     mine = [backstory.tensor(x, requires_grad=x.dtype.kind == "f" and x is not SIGNS) for x in arrays]
     theirs = [torch.tensor(x, requires_grad=x.dtype.kind == "f" and x is not SIGNS) for x in arrays]
-    if function == "multilabel_soft_margin_loss" or function == "soft_margin_loss":
+    # PyTorch gives these targets no gradient, and an infinite one where a logarithm was bounded.
+    if function in ("multilabel_soft_margin_loss", "soft_margin_loss") or name == "bce edges":
         mine[-1], theirs[-1] = mine[-1].detach(), theirs[-1].detach()
     given = {k: backstory.tensor(v) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
     asked = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
