@@ -93,7 +93,7 @@ def test_values_and_gradients_equal_pytorch(name, reduction):
     expected.backward(torch.tensor(upstream))
     for x, y in zip(mine, theirs, strict=True):
         if y.requires_grad:
-            close(x.grad.numpy(), y.grad.numpy(), rtol=1e-10, atol=1e-12)
+            close(x.grad.numpy(), y.grad.numpy(), 1e-6 if y.dtype == torch.float32 else 1e-10, 1e-12)
 
 
 def test_the_divergence_is_averaged_over_samples():
