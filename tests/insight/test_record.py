@@ -573,3 +573,11 @@ def test_a_model_that_raises_on_the_declared_data_later_ends_no_training(tmp_pat
     opened = open_run(tmp_path / "run")
     assert (opened.meta["status"], opened.snapshot().step) == ("finished", 2)
     assert opened.life_table().steps.tolist() == [0]
+
+
+def test_the_story_names_the_parameters_that_are_in_no_optimizer(tmp_path):
+    model, _ = setting()
+    forgotten = optim.SGD([*model[0].parameters(), *model[2].parameters()], lr=0.01)
+    with watch(model, forgotten, tmp_path / "run", data=inputs()) as run:
+        step_once(model, forgotten, inputs())
+    assert "In no optimizer, so nothing moves them: 4.weight, 4.bias." in run.story()

@@ -11,6 +11,7 @@ from backstory.insight.run import Run
 __all__ = ["first_to_die", "story", "verdict"]
 
 MANY_DEAD = 0.1
+NAMES = 4
 SCREEN, WHYS = 25, 3  # how many lines and answers it shows at most
 
 
@@ -61,6 +62,7 @@ def story(run: Run) -> str:
         lines.append(f"{table.linear} units are linear: they learn, and add no bend.")
     if not table.exact and table.events:
         lines.append("Some of these events lie between two scans; run.audit() makes every one exact.")
+    lines += _unmoved(run)
     death = first_to_die(run, table)
     if death is not None:
         lines += [f"Unit {death.site}[{death.unit}] died {death.when} and stayed dead."]
@@ -77,6 +79,15 @@ def story(run: Run) -> str:
             rows = [*rows[: room - 1], f"… and {len(rows) - room + 1} more: run.outcomes()"]
         lines += ["  " + line for line in rows]
     return "\n".join(lines)
+
+
+def _unmoved(run: Run) -> list[str]:
+    """A line on parameters that want a gradient and are in no optimizer, which is seldom meant."""
+    names = [name for name, why in run.meta.get("unmoved", {}).items() if why == "in no optimizer"]
+    if not names:
+        return []
+    shown = ", ".join(names[:NAMES]) + (f" and {len(names) - NAMES} more" if len(names) > NAMES else "")
+    return [f"In no optimizer, so nothing moves them: {shown}."]
 
 
 def _counts(table: LifeTable) -> str:
