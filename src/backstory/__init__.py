@@ -321,6 +321,9 @@ _LAZY = {
 }
 _LAZY_NAMES = {
     "check": "backstory.autograd.check",
+    "fit": "backstory.training",
+    "load": "backstory.saving",
+    "save": "backstory.saving",
     "compare_differentiation": "backstory.insight.differentiation",
     "compare_modes": "backstory.insight.differentiation",
     "Change": "backstory.insight",

@@ -7,6 +7,7 @@ thread's default stream meanwhile. So the same seed gives the same batches with 
 
 from __future__ import annotations
 
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -123,6 +124,8 @@ _here: list[Any] = []  # in a worker process: the dataset and how to join its sa
 
 
 def _settle(*parts: Any) -> None:
+    # Ctrl-C is for the training, which ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _here[:] = parts
 
 
