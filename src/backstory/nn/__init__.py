@@ -31,6 +31,7 @@ from backstory.nn.activation import (
     Threshold,
 )
 from backstory.nn.containers import ModuleDict, ModuleList, ParameterList, Residual, Sequential
+from backstory.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d
 from backstory.nn.linear import Embedding, Flatten, Identity, Linear, Unflatten
 from backstory.nn.losses import (
     BCELoss,
@@ -51,6 +52,15 @@ from backstory.nn.losses import (
     TripletMarginLoss,
 )
 from backstory.nn.module import Module
+from backstory.nn.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    LayerNorm,
+    RMSNorm,
+)
 from backstory.nn.parameter import Parameter
 
 __all__ = [
@@ -59,12 +69,19 @@ __all__ = [
     "GELU",
     "GLU",
     "SELU",
+    "AlphaDropout",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "CosineEmbeddingLoss",
     "CrossEntropyLoss",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
     "Embedding",
     "Flatten",
+    "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
@@ -72,8 +89,11 @@ __all__ = [
     "HingeEmbeddingLoss",
     "HuberLoss",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
     "KLDivLoss",
     "L1Loss",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
@@ -90,6 +110,7 @@ __all__ = [
     "PReLU",
     "Parameter",
     "ParameterList",
+    "RMSNorm",
     "RReLU",
     "ReLU",
     "ReLU6",

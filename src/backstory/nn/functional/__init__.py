@@ -47,6 +47,7 @@ from backstory.nn.functional.classification import (
     kl_div,
     nll_loss,
 )
+from backstory.nn.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d
 from backstory.nn.functional.linear import (
     cosine_similarity,
     embedding,
@@ -68,8 +69,11 @@ from backstory.nn.functional.loss import (
     soft_margin_loss,
     triplet_margin_loss,
 )
+from backstory.nn.functional.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 
 __all__ = [
+    "alpha_dropout",
+    "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
@@ -77,11 +81,15 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
     "elu",
     "elu_",
     "embedding",
     "gelu",
     "glu",
+    "group_norm",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
@@ -89,8 +97,10 @@ __all__ = [
     "hardtanh_",
     "hinge_embedding_loss",
     "huber_loss",
+    "instance_norm",
     "kl_div",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "leaky_relu_",
     "linear",
@@ -110,6 +120,7 @@ __all__ = [
     "relu",
     "relu6",
     "relu_",
+    "rms_norm",
     "rrelu",
     "rrelu_",
     "selu",
