@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
+import numpy as np
 import pytest
 
 import backstory
@@ -54,3 +56,68 @@ def test_a_folder_without_a_run_is_an_error_in_three_lines(monkeypatch, capsys, 
     assert run(monkeypatch, "story", str(tmp_path)) == 1
     _, *rest = capsys.readouterr().err.splitlines()
     assert [line.strip().split(":")[0] for line in rest] == ["why", "instead"]
+
+
+def test_train_trains_the_two_layer_classifier_on_digits(monkeypatch, capsys, tmp_path):
+    words = (
+        "--epochs",
+        "3",
+        "--lr",
+        "0.01",
+        "--out",
+        str(tmp_path / "model"),
+        "--watch",
+        str(tmp_path / "run"),
+    )
+    assert run(monkeypatch, "train", "digits", *words) == 0
+    out = capsys.readouterr().out
+    assert float(re.findall(r"epoch 3, .* accuracy (\S+)", out)[0]) > 0.9
+    state = backstory.load(tmp_path / "model")
+    assert [state[name].shape for name in ("2.weight", "4.weight")] == [(100, 64), (10, 100)]
+    assert backstory.open_run(tmp_path / "run").life_table().units == 100
+
+
+def test_train_goes_on_from_its_checkpoint_to_the_same_parameters(monkeypatch, tmp_path):
+    table = tmp_path / "table.csv"
+    rows = [f"{i % 7},{i % 3},{'high' if i % 7 > 3 else 'low'}" for i in range(60)]
+    table.write_text("\n".join(["a,b,kind", *rows]))
+    for name, counts in (("once", [4]), ("twice", [2, 4])):
+        for epochs in counts:
+            words = ["--hidden", "5,4", "--epochs", str(epochs), "--out", str(tmp_path / name)]
+            words += ["--checkpoint", str(tmp_path / f"{name}-state"), "--target", "kind"]
+            assert run(monkeypatch, "train", str(table), *words) == 0
+    assert (tmp_path / "once").read_bytes() == (tmp_path / "twice").read_bytes()
+
+
+def test_train_on_a_target_of_floats_is_a_regression(monkeypatch, capsys, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(f"{i / 10},{i / 5}" for i in range(50)))
+    assert run(monkeypatch, "train", str(table), "--hidden", "4", "--epochs", "2", "--optimizer", "SGD") == 0
+    out = capsys.readouterr().out
+    assert "epoch 2, loss" in out
+    assert "accuracy" not in out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nowhere"],
+        ["digits", "--optimizer", "Adamant"],
+        ["digits", "--hidden", "ten"],
+        ["digits", "--optimizer", "lr_scheduler"],
+    ],
+)
+def test_train_refuses_what_it_does_not_know(monkeypatch, capsys, words):
+    assert run(monkeypatch, "train", *words) == 1
+    assert "why:" in capsys.readouterr().err
+
+
+def test_train_reads_a_folder_of_cifars_files(monkeypatch, capsys, tmp_path, rng):
+    for name, count in (("data_batch_1.bin", 30), ("test_batch.bin", 10)):
+        records = rng.integers(0, 256, (count, 3073), np.uint8)
+        records[:, 0] %= 10
+        (tmp_path / name).write_bytes(records.tobytes())
+    assert run(monkeypatch, "train", str(tmp_path), "--hidden", "8", "--epochs", "1", "--no-verify") == 0
+    assert "epoch 1, loss" in capsys.readouterr().out
+    assert run(monkeypatch, "train", str(tmp_path), "--epochs", "1") == 1
+    assert "has 10000" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line: ``backstory demo``, and questions about runs that exist."""
+"""The command line: ``backstory demo``, ``backstory train``, and questions about runs that exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main() -> None:
         print(MissingExtraError.of("typer", "cli", "the command line"), file=sys.stderr)
         raise SystemExit(1) from error
     app = typer.Typer(no_args_is_help=True, add_completion=False, help="Why does this network not learn?")
-    for command in (demo, story, audit, report):
+    for command in (demo, train, story, audit, report):
         app.command()(command)
     try:
         app()
@@ -48,6 +48,57 @@ def demo(
         page = write_report(run, out / "report.html")
     print(run.story())
     print(f"Report: {page}")
+
+
+def train(
+    data: Annotated[str, "digits, a CSV file, or a folder of MNIST's or CIFAR-10's files"],
+    hidden: Annotated[str, "units of the hidden layers: 100, or 100,100 for a deeper network"] = "100",
+    target: Annotated[str, "the target's column in a CSV file, by name or number"] = "-1",
+    optimizer: Annotated[str, "SGD, Adam, AdamW, NAdam, RMSprop or Adagrad"] = "Adam",
+    lr: Annotated[float, "the learning rate"] = 1e-3,
+    epochs: int = 10,
+    batch_size: int = 64,
+    patience: Annotated[int | None, "end when the loss got no better for so many epochs"] = None,
+    seed: int = 0,
+    out: Annotated[Path | None, "write the trained parameters here (safetensors)"] = None,
+    checkpoint: Annotated[Path | None, "write the whole state here, and go on from it"] = None,
+    watch: Annotated[Path | None, "record the training into this folder"] = None,
+    verify: Annotated[bool, "MNIST and CIFAR-10 must be the release's own files"] = True,
+) -> None:
+    """Train a classifier: affine - ReLU - affine - softmax, or deeper; on a target of floats a regression."""
+    import backstory
+    from backstory import classifier, optim
+    from backstory.errors import ArgumentError
+
+    kind = getattr(optim, optimizer, None) if optimizer in optim.__all__ else None
+    if not isinstance(kind, type) or kind is optim.Optimizer:
+        raise ArgumentError(
+            f"--optimizer {optimizer}", why="there is none of this name", instead="--optimizer Adam"
+        )
+    if not all(word.strip().isdigit() and int(word) > 0 for word in hidden.split(",") if word):
+        raise ArgumentError(f"--hidden {hidden}", why="it lists numbers of units", instead="--hidden 100,100")
+    backstory.manual_seed(seed)
+    training, held_out, outputs = classifier.read(data, target, verify)
+    model = classifier.build(training, [int(word) for word in hidden.split(",") if word], outputs)
+    history = backstory.fit(
+        model,
+        training,
+        epochs=epochs,
+        optimizer=kind(model.parameters(), lr=lr),
+        validation=held_out,
+        patience=patience,
+        checkpoint=checkpoint,
+        watch=watch,
+        batch_size=batch_size,
+    )
+    if out is not None:
+        print(f"Parameters: {backstory.save(model.state_dict(), out)}")
+    if history.run is not None:
+        print(history.run.story())
+    if history.ended == "interrupted":
+        print(
+            "Interrupted; " + (f"the same command goes on from {checkpoint}" if checkpoint else "not saved")
+        )
 
 
 def _fresh(path: Path) -> Path:
