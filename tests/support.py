@@ -44,6 +44,13 @@ TORCH: dict[str, Callable[..., Any]] = {
     "broadcast_to": lambda x, shape: torch.broadcast_to(x, shape),
     "mse": torch.nn.functional.mse_loss,
     "bce": lambda x, y: torch.nn.functional.binary_cross_entropy(x, y, reduction="none"),
+    "conv": lambda x, weight, windows, groups, size: torch.nn.functional.conv2d(
+        x, weight, None, windows.stride, 0, windows.dilation, groups
+    ),
+    "unfold": lambda x, windows, size: _torch_unfold(x, windows),
+    "fold": lambda x, windows, size: torch.nn.functional.fold(
+        x.flatten(4).flatten(1, 3), size, windows.kernel, windows.dilation, 0, windows.stride
+    ),
     "prelu": lambda x, slope: _torch_prelu(x, slope),
     "rrelu": lambda x, slope: _torch_prelu(x, slope),
     "threshold": lambda x, threshold=0.0, value=0.0: torch.nn.functional.threshold(x, threshold, value),
@@ -135,6 +142,11 @@ def _torch_overwrite(x: Any, part: Any, index: Any) -> Any:
     result = x.clone()
     result[torch.tensor(index) if isinstance(index, np.ndarray) else index] = part
     return result
+
+
+def _torch_unfold(x: Any, windows: Any) -> Any:
+    cut = torch.nn.functional.unfold(x, windows.kernel, windows.dilation, 0, windows.stride)
+    return cut.reshape(*x.shape[:2], *windows.kernel, *windows.counts(x.shape[2:]))
 
 
 def _torch_prelu(x: Any, slope: Any) -> Any:

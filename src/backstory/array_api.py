@@ -287,7 +287,17 @@ def _add_slices(values: Any, index: Any, length: int, axis: int) -> Tensor:
     return apply(TABLE["index_add"], as_tensor(values), as_tensor(index), axis=axis, length=length)
 
 
+def _unfold(x: Any, windows: Any) -> Tensor:
+    return apply(TABLE["unfold"], x, windows=windows, size=tuple(x.shape[2:]))
+
+
+def _fold(x: Any, size: Any, windows: Any) -> Tensor:
+    return apply(TABLE["fold"], x, windows=windows, size=size)
+
+
 backstory_extras = SimpleNamespace(
+    unfold=_unfold,
+    fold=_fold,
     scatter=_scatter,
     add_slices=_add_slices,
     erf=_elementwise("erf"),

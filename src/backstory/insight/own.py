@@ -155,5 +155,7 @@ class _FrontFinder(Observer):
         linear = next(
             (one for made, version, one in self.layers if made is z and z._version == version), None
         )
-        front = _SiteFront(rows_of_units(z.array).copy(), linear, params.get("at_zero", 0.0))
+        front = _SiteFront(
+            rows_of_units(z.array, self.units_of(z)).copy(), linear, params.get("at_zero", 0.0)
+        )
         self.found[site_name(key)] = front

@@ -63,15 +63,20 @@ class SiteScan:
             self.sample = np.where(larger, part.sample, self.sample)  # type: ignore[arg-type]
 
 
-def local_derivative(op: Op, args: Any, result: Tensor, params: Any) -> Any:
-    """The activation's local derivative at every entry, (rows, units); a gate may be boolean."""
+def local_derivative(op: Op, args: Any, result: Tensor, params: Any, axis: int = -1) -> Any:
+    """The activation's local derivative at every entry, (rows, units); a gate may be boolean.
+
+    The units are on ``axis``, counted from the end.
+    """
     values = [a.array if isinstance(a, Tensor) else a for a in args]
     partial = op.partials[0](namespace(result.array), result.array, *values, **params)  # type: ignore[attr-defined]
-    return rows_of_units(partial)
+    return rows_of_units(partial, axis)
 
 
-def rows_of_units(x: Any) -> Any:
-    """(…, units) as (rows, units)."""
+def rows_of_units(x: Any, axis: int = -1) -> Any:
+    """The units, on ``axis``, as (rows, units): rows of one sample stand together."""
+    if axis != -1:
+        x = np.moveaxis(x, axis, -1)
     return x if len(x.shape) == 2 else x.reshape((-1, x.shape[-1] if x.shape else 1))
 
 
@@ -83,14 +88,15 @@ class _Scanner(Observer):
         self.offset = self.samples = 0
 
     def gate(self, key: Any, op: Op, args: Any, result: Tensor, params: Any) -> None:
-        derivative = local_derivative(op, args, result, params)
+        axis = self.units_of(args[0])
+        derivative = local_derivative(op, args, result, params, axis)
         if derivative.dtype == bool:
             low, high = np.logical_and.reduce(derivative, 0), np.logical_or.reduce(derivative, 0)
         else:
             low, high = np.minimum.reduce(derivative, 0), np.maximum.reduce(derivative, 0)
         peak = sample = None
         if self.peaks:
-            z = rows_of_units(args[0].array)
+            z = rows_of_units(args[0].array, axis)
             place = np.argmax(z, axis=0)
             peak = z[place, np.arange(z.shape[1])]
             sample = place * self.samples // len(z) + self.offset

@@ -1,11 +1,12 @@
 """Sites: the places in a model where a gating activation runs, found where it runs.
 
 A site's name is the module path plus the call's index within it, ``encoder.2/relu#0``; a unit is one
-feature of its last axis.
+feature: a channel of a convolution, else an entry of the last axis.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,11 +40,13 @@ class Observer:
         self._paths = {id(module): path for path, module in model.named_modules()}
         self._stack: list[str] = [""]
         self._calls: dict[tuple[str, str], int] = {}
+        self._axes: dict[int, tuple[Any, int]] = {}
 
     def restart(self) -> None:
         """A new forward pass of the whole model begins."""
         del self._stack[1:]
         self._calls.clear()
+        self._axes.clear()
 
     def enter(self, module: Module) -> None:
         """A submodule is called."""
@@ -61,6 +64,31 @@ class Observer:
             call = self._calls.get(key, 0)
             self._calls[key] = call + 1
             self.gate((path, op.name, call), op, args, result, params)
+        if self._axes or op.name == "conv":
+            self._follow(op, args, result)
+
+    def _follow(self, op: Op, args: Any, result: Tensor) -> None:
+        """Remember on which axis the channels of a convolution are, through what is done with it."""
+        axis = -3 if op.name == "conv" else None
+        for x in args if op.name not in ("conv", "permute") else ():
+            known = self._known(x) if isinstance(x, Tensor) else None
+            if known is None:
+                continue
+            if x.ndim == result.ndim and x.shape[known] == result.shape[known]:
+                axis = known
+            elif known == -3 and result.shape == (*x.shape[:2], x.shape[3]):  # of one axis of positions
+                axis = -2
+        if axis is not None:
+            self._axes[id(result)] = (weakref.ref(result), axis)
+
+    def _known(self, x: Tensor) -> int | None:
+        reference, axis = self._axes.get(id(x), (None, 0))
+        return axis if reference is not None and reference() is x else None
+
+    def units_of(self, x: Tensor) -> int:
+        """The axis of the units, counted from the end: of images the channels, else the last."""
+        known = self._known(x)
+        return (1 - x.ndim if x.ndim >= 4 else -1) if known is None else known
 
     def gate(self, key: tuple[str, str, int], op: Op, args: Any, result: Tensor, params: Any) -> None:
         """A gating activation ran at the site that ``key`` names."""

@@ -60,7 +60,7 @@ class Statistics(Attachment):
         self._open = self._counted
 
     def gate(self, key: tuple[str, str, int], op: Op, args: Any, result: Tensor, params: Any) -> None:
-        derivative = local_derivative(op, args, result, params)
+        derivative = local_derivative(op, args, result, params, self.units_of(args[0]))
         index = self._by_key.get(key)
         if index is None:
             index = self._by_key[key] = self._index(site_name(key), op.name, derivative.shape[1])

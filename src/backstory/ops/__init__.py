@@ -6,6 +6,7 @@ from backstory.ops import (
     activation,
     arithmetic,
     comparison,
+    conv,
     cumulative,
     extrema,
     indexing,
@@ -46,6 +47,7 @@ SUBJECTS = (
     linalg,
     shape,
     indexing,
+    conv,
     loss,
 )
 TABLE: dict[str, Op] = {op.name: op for subject in SUBJECTS for op in subject.OPS}

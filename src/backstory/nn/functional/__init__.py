@@ -47,6 +47,7 @@ from backstory.nn.functional.classification import (
     kl_div,
     nll_loss,
 )
+from backstory.nn.functional.conv import conv1d, conv2d
 from backstory.nn.functional.dropout import alpha_dropout, dropout, dropout1d, dropout2d
 from backstory.nn.functional.linear import (
     cosine_similarity,
@@ -70,14 +71,32 @@ from backstory.nn.functional.loss import (
     triplet_margin_loss,
 )
 from backstory.nn.functional.normalization import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from backstory.nn.functional.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
     "alpha_dropout",
+    "avg_pool1d",
+    "avg_pool2d",
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
     "celu_",
+    "conv1d",
+    "conv2d",
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
@@ -107,6 +126,8 @@ __all__ = [
     "log_softmax",
     "logsigmoid",
     "margin_ranking_loss",
+    "max_pool1d",
+    "max_pool2d",
     "mish",
     "mse_loss",
     "multi_margin_loss",
