@@ -107,3 +107,18 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path):
     for name in ("cut", "other", "missing"):
         with pytest.raises(errors.DataError, match="no safetensors file"):
             backstory.load(tmp_path / name)
+
+
+def test_buffers_of_batch_norm_come_along(tmp_path, rng):
+    mine = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, 3)).double()
+    theirs = torch.nn.Sequential(
+        torch.nn.Linear(5, 7), torch.nn.BatchNorm1d(7), torch.nn.ReLU(), torch.nn.Linear(7, 3)
+    ).double()
+    x = rng.normal(size=(16, 5))
+    theirs(torch.tensor(x))  # moves the running mean and variance
+    safetensors.torch.save_file(theirs.state_dict(), tmp_path / "model")
+    mine.load_state_dict(backstory.load(tmp_path / "model"))
+    mine.eval(), theirs.eval()
+    with backstory.no_grad(), torch.no_grad():
+        found, expected = mine(backstory.tensor(x)).numpy(), theirs(torch.tensor(x)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-14)
