@@ -110,3 +110,58 @@ def test_linear_starts_within_the_bounds_of_pytorch(features):
     for p in layer.parameters():
         assert np.abs(p.detach().numpy()).max() <= 1 / math.sqrt(features)
         assert np.abs(p.detach().numpy()).max() > 0.8 / math.sqrt(features)
+
+
+@pytest.mark.parametrize("name", ["selu", "conv1d", "conv2d", "conv_transpose3d"])
+def test_further_gains_equal_pytorch(name):
+    assert init.calculate_gain(name) == torch.nn.init.calculate_gain(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "arguments"),
+    [
+        ("eye_", (3, 5), ()),
+        ("ones_", (2, 3), ()),
+        ("constant_", (4,), (0.3,)),
+        ("dirac_", (6, 2, 3), (3,)),
+        ("dirac_", (2, 4, 3, 4), ()),
+    ],
+)
+def test_fixed_initialisers_equal_pytorch(name, shape, arguments):
+    mine = getattr(init, name)(backstory.randn(*shape), *arguments)
+    theirs = getattr(torch.nn.init, name)(torch.randn(shape), *arguments)
+    np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 2, 3)])
+def test_orthogonal_rows_or_columns_are_orthonormal(shape):
+    x = init.orthogonal_(backstory.zeros(*shape, dtype="float64"), gain=2.0).numpy().reshape(shape[0], -1)
+    product = x @ x.T if x.shape[0] <= x.shape[1] else x.T @ x
+    np.testing.assert_allclose(product, 4 * np.eye(len(product)), atol=1e-12)
+
+
+def test_truncated_draws_lie_within_and_have_pytorchs_deviation():
+    x = init.trunc_normal_(backstory.zeros(300, 300), std=1.0, a=-1.0, b=2.0).numpy()
+    y = torch.nn.init.trunc_normal_(torch.zeros(300, 300), std=1.0, a=-1.0, b=2.0)
+    assert x.min() >= -1.0
+    assert x.max() <= 2.0
+    assert x.std() == pytest.approx(y.std().item(), rel=0.02)
+    assert x.mean() == pytest.approx(y.mean().item(), abs=0.02)
+
+
+def test_sparse_columns_have_their_share_of_zeros():
+    x = init.sparse_(backstory.ones(10, 20), 0.25).numpy()
+    assert ((x == 0).sum(0) == 3).all()
+
+
+def test_lecun_and_asymmetric_have_their_published_deviations():
+    x = init.lecun_normal_(backstory.zeros(300, 400)).numpy()
+    assert x.std() == pytest.approx(1 / math.sqrt(400), rel=0.02)
+    layer = nn.Linear(400, 3000)
+    weight, bias = init.asymmetric_(layer.weight, layer.bias)
+    rows = np.column_stack([weight.detach().numpy(), bias.detach().numpy()])
+    large = rows > 6 * 0.6007 / 20  # Beta(2, 1) draws stand out
+    assert large.sum(1).max() == 1
+    assert large.any(1).mean() == pytest.approx(1 - (6 * 0.6007 / 20) ** 2, abs=0.02)
+    assert rows[large].mean() == pytest.approx(2 / 3, abs=0.04)
+    assert rows[~large].std() == pytest.approx(0.6007 / 20, rel=0.03)
