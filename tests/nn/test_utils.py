@@ -8,7 +8,14 @@ import torch
 from support import close
 
 import backstory
-from backstory.nn.utils import clip_grad_norm_
+from backstory import nn
+from backstory.errors import ArgumentError, ShapeError
+from backstory.nn.utils import (
+    clip_grad_norm_,
+    clip_grad_value_,
+    parameters_to_vector,
+    vector_to_parameters,
+)
 
 GRADIENTS = {
     "large": [np.array([3.0, -4.0]), np.array([[12.0]])],
@@ -52,3 +59,29 @@ def test_clipping_float32_stays_float32_and_counts_the_change():
     assert clip_grad_norm_(x, 1.0).dtype == backstory.float32
     assert x.grad.dtype == backstory.float32
     assert x.grad._version == before + 1
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.5, 10.0])
+def test_clipping_values_equals_pytorch(bound):
+    x, y = backstory.zeros(3, requires_grad=True), torch.zeros(3)
+    x.grad, y.grad = backstory.tensor([-1.0, 0.25, np.nan]), torch.tensor([-1.0, 0.25, np.nan])
+    before = x.grad._version
+    clip_grad_value_([x], bound)
+    torch.nn.utils.clip_grad_value_([y], bound)
+    close(x.grad.numpy(), y.grad.numpy(), rtol=1e-7)
+    assert x.grad._version == before + 1
+    with pytest.raises(ArgumentError, match="not negative"):
+        clip_grad_value_([x], -1.0)
+
+
+def test_parameters_go_into_a_vector_and_back():
+    first, second = nn.Linear(3, 2), nn.Linear(3, 2)
+    vector = parameters_to_vector(first.parameters())
+    vector_to_parameters(vector, second.parameters())
+    np.testing.assert_array_equal(parameters_to_vector(second.parameters()).tolist(), vector.tolist())
+    assert second.weight.requires_grad
+    assert second.weight.is_leaf
+    (vector * vector).sum().backward()
+    close(first.bias.grad.numpy(), 2 * first.bias.detach().numpy(), rtol=1e-6)
+    with pytest.raises(ShapeError, match="8 entries"):
+        vector_to_parameters(vector[:4], second.parameters())
