@@ -82,9 +82,9 @@ def residual() -> tuple[Any, Any, Any, Any]:
 
 # name: (what is built, batch size, steps in one timed block)
 WORKLOADS: dict[str, tuple[Callable[[], Any], int, int]] = {
-    "64-100-100-10, batch 64 (the demo's network)": (demo, 64, 400),
-    "784-(256 × 10)-10, batch 128": (deep, 128, 60),
-    "ResNet, 3 × 32 × 32, batch 64": (residual, 64, 6),
+    "64-100-100-10, batch 64 (the demo's network)": (demo, 64, 300),
+    "784-(256 × 10)-10, batch 128": (deep, 128, 25),
+    "ResNet, 3 × 32 × 32, batch 64": (residual, 64, 4),
 }
 
 

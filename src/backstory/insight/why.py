@@ -135,7 +135,7 @@ def why(
     >>> import backstory
     >>> from backstory import nn
     >>> layer = nn.Linear(1, 1)
-    >>> layer.load_state_dict({"weight": [[-1.0]], "bias": [0.0]})
+    >>> _ = layer.load_state_dict({"weight": [[-1.0]], "bias": [0.0]})
     >>> loss = backstory.relu(layer(backstory.tensor([[1.0]]))).sum()
     >>> why(loss, layer.weight, (0, 0), name="w").verdict
     'gate closed'
