@@ -18,6 +18,7 @@ from backstory.ops import TABLE, Case, Op
 WITHOUT_CASES = {"cast"}
 # The records without a function of that name in PyTorch; their oracle is in TORCH below.
 TORCH: dict[str, Callable[..., Any]] = {
+    "cast": lambda x, dtype: x.to(getattr(torch, dtype.name)),
     "put": lambda x, index, shape: _torch_scatter(x, index, shape),
     "take": lambda x, index, axis, length: torch.index_select(x, axis, index),
     "index_add": lambda x, index, axis, length: _torch_index_add(x, index, axis, length),

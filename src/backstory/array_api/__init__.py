@@ -7,6 +7,7 @@ NumPy. The names are the Array API standard's (``axis``, ``keepdims``): here tho
 
 from __future__ import annotations
 
+import builtins
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,6 +106,7 @@ __all__ = [
     "greater",
     "greater_equal",
     "hypot",
+    "isdtype",
     "isfinite",
     "isinf",
     "isnan",
@@ -284,6 +286,11 @@ def broadcast_to(x: Any, shape: tuple[int, ...]) -> Tensor:
 def astype(x: Any, dtype: Any) -> Tensor:
     """The entries converted to ``dtype``."""
     return as_tensor(x).to(dtype)
+
+
+def isdtype(dtype: Any, kind: Any) -> builtins.bool:
+    """Whether ``dtype`` is of a kind that the standard names, such as ``"real floating"``."""
+    return np.isdtype(dtype, kind)
 
 
 def asarray(x: Any, copy: Any = None) -> Tensor:

@@ -34,6 +34,7 @@ from numpy import (
     floor,
     full_like,
     hypot,
+    isdtype,
     isfinite,
     isinf,
     isnan,
@@ -94,6 +95,7 @@ __all__ = [
     "floor",
     "full_like",
     "hypot",
+    "isdtype",
     "isfinite",
     "isinf",
     "isnan",
@@ -245,6 +247,8 @@ def flip(x: Any, axis: Any) -> Any:
 
 def argsort(x: Any, axis: Any = -1, descending: Any = False, stable: Any = True) -> Any:
     """The order that sorts ``x``, equals as they stood; NaN counts as the largest."""
+    if not x.shape:  # NumPy answers with a vector
+        return argsort(x.reshape(1), axis, descending).reshape(())
     if not descending:
         return x.argsort(axis, kind="stable")
     order = np.flip(np.flip(x, axis).argsort(axis, kind="stable"), axis)

@@ -104,11 +104,20 @@ relu6 = activation(
     corners=_edges(0.0, 6.0),
     dtypes="promote",
 )
+
+
+def _hardtanh(xp: Any, x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
+    """Integers stay integers: their edges are cut to such, as in PyTorch."""
+    if xp.isdtype(x.dtype, "real floating"):
+        return _clipped(xp, x, min_val, max_val)
+    return _clipped(xp, x, int(min_val), int(max_val))
+
+
 hardtanh = activation(
     "hardtanh",
     r"\min(\max(x, a), b)",
     r"\mathbf{1}[a < x < b]",
-    lambda xp, x, min_val=-1.0, max_val=1.0: _clipped(xp, x, min_val, max_val),
+    _hardtanh,
     lambda xp, ans, x, min_val=-1.0, max_val=1.0: _inside(xp, x, min_val, max_val),
     params=({}, {"min_val": -0.5, "max_val": 1.5}),
     corners=_edges(-1.0, 1.0),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from backstory.arrays import fmod
+import numpy as np
+
+from backstory.arrays import eager, fmod
+from backstory.errors import ArgumentError
 from backstory.ops.kinds import as_array, function, steps
-from backstory.ops.record import Bilinear, Case, Elementwise, Linear, elementwise_cases
+from backstory.ops.record import Bilinear, Case, Elementwise, Linear, Rule, elementwise_cases
 
 __all__ = ["OPS", "sign"]
 
@@ -148,9 +151,30 @@ reciprocal = function(
 )
 
 
+def _divided(name: str, rule: Rule) -> Rule:
+    """The forward rule ``rule``, which refuses integers by zero: no integer is infinite."""
+
+    def forward(xp: Any, x: Any, y: Any) -> Any:
+        # Other namespaces end in this one, or have no values to look at.
+        whole = xp is eager and not (_is_float(x) or _is_float(y))
+        if whole and np.size(x) and not np.all(y):
+            raise ArgumentError(
+                f"{name} received integers and a divisor of 0",
+                why="no integer is infinite or NaN",
+                instead="x.to(float) first, or a divisor without zeros",
+            )
+        return rule(xp, x, y)
+
+    return forward
+
+
+def _is_float(value: Any) -> bool:
+    return value.dtype.kind == "f" if hasattr(value, "dtype") else isinstance(value, float)
+
+
 fmod_ = Elementwise(
     name="fmod",
-    forward=lambda xp, x, y: fmod(xp, x, y),
+    forward=_divided("fmod", fmod),
     partials=(
         lambda xp, ans, x, y: 1.0,
         lambda xp, ans, x, y: -xp.trunc(as_array(xp, x, ans) / y),
@@ -167,7 +191,7 @@ fmod_ = Elementwise(
 
 remainder = Elementwise(
     name="remainder",
-    forward=lambda xp, x, y: xp.remainder(x, y),
+    forward=_divided("remainder", lambda xp, x, y: xp.remainder(x, y)),
     partials=(
         lambda xp, ans, x, y: 1.0,
         lambda xp, ans, x, y: -(as_array(xp, x, ans) // y),
@@ -221,7 +245,7 @@ lerp = Elementwise(
     cases=(Case(((3, 4),) * 3), Case(((3, 4), (4,), ())), Case(((), (3, 1), (4,)))),
     arguments=3,
     keeps=((2,), (2,), (0, 1)),
-    dtypes="promote",
+    dtypes="float",
 )
 
 
@@ -252,5 +276,11 @@ OPS = (
     steps("ceil", r"\lceil x \rceil", lambda xp, x: xp.ceil(x)),
     steps("round", r"\mathrm{round}(x)", _round),
     steps("trunc", r"\mathrm{trunc}(x)", lambda xp, x: xp.trunc(x)),
-    steps("floor_divide", r"\lfloor x / y \rfloor", lambda xp, x, y: x // y, arguments=2, between=(0.5, 2.0)),
+    steps(
+        "floor_divide",
+        r"\lfloor x / y \rfloor",
+        _divided("floor_divide", lambda xp, x, y: x // y),
+        arguments=2,
+        between=(0.5, 2.0),
+    ),
 )

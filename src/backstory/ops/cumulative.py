@@ -20,7 +20,7 @@ ALONG = (
 
 def _cumsum(xp: Any, x: Any, axis: int, backwards: bool = False) -> Any:
     if not x.shape:
-        return xp.asarray(x, copy=True)
+        return xp.reshape(_cumsum(xp, xp.reshape(x, (1,)), axis), ())
     if not backwards:
         return xp.cumulative_sum(x, axis=axis)
     return xp.flip(xp.cumulative_sum(xp.flip(x, axis=axis), axis=axis), axis=axis)
@@ -43,7 +43,9 @@ cumsum = Linear(
 
 
 def _cumprod(xp: Any, x: Any, axis: int) -> Any:
-    return xp.cumulative_prod(x, axis=axis) if x.shape else xp.asarray(x, copy=True)
+    if not x.shape:
+        return xp.reshape(_cumprod(xp, xp.reshape(x, (1,)), axis), ())
+    return xp.cumulative_prod(x, axis=axis)
 
 
 def _along_last(xp: Any, rule: Any, axis: int, *arrays: Any) -> Any:

@@ -86,6 +86,8 @@ def _median(xp: Any, x: Any) -> Any:
     flat = xp.reshape(x, (-1,))
     middle = (flat.shape[0] - 1) // 2
     if middle < 0:
+        if not xp.isdtype(x.dtype, "real floating"):
+            raise ValueError("of no entries the median is NaN, which is no integer")
         return xp.full_like(xp.sum(flat), float("nan"))
     value = xp.reshape(xp.take(flat, xp.argsort(flat)[middle : middle + 1], axis=0), ())
     return xp.where(xp.any(flat != flat), xp.max(flat), value)
@@ -103,6 +105,7 @@ median = General(
     arguments=1,
     keeps=((0,),),
     keeps_ans=True,
+    fits="at least one entry, or floats",
 )
 
 OPS = (

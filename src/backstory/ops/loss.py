@@ -15,14 +15,14 @@ __all__ = ["OPS"]
 
 def _log_softmax(xp: Any, x: Any, axis: int = -1) -> Any:
     if 0 in x.shape:
-        return xp.exp(x)
+        return x - xp.sum(x, axis=axis, keepdims=True)  # refuses an axis that is not there
     shifted = x - xp.max(x, axis=axis, keepdims=True)
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
 def _softmax(xp: Any, x: Any, axis: int = -1) -> Any:
     if 0 in x.shape:
-        return xp.exp(x)
+        return x - xp.sum(x, axis=axis, keepdims=True)  # refuses an axis that is not there
     exponentials = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
     return exponentials / xp.sum(exponentials, axis=axis, keepdims=True)
 
