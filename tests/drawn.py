@@ -50,6 +50,10 @@ def cases_of(op: Op) -> tuple[Case, ...]:
 def resized(draw: Callable[..., Any], op: Op) -> Case:
     """A case of ``op`` whose lengths, and now and then ranks, are others: 0, 1, 2 or 3."""
     case = draw(st.sampled_from(cases_of(op)))
+    if "windows" in case.params:  # which the function fitted to all lengths but the batch's
+        batch = draw(st.integers(0, 3))
+        first, *others = case.shapes
+        return dataclasses.replace(case, shapes=((batch, *first[1:]), *others))
     any_shape = st.lists(st.integers(0, 3), max_size=3).map(tuple)
     if isinstance(op, Elementwise) and op.arguments > 1:
         return dataclasses.replace(case, shapes=tuple(_broadcasting(draw, case.shapes)))

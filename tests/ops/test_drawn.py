@@ -15,7 +15,7 @@ from support import close, forward, leaf, smooth_arguments, torch_leaf, torch_re
 
 import backstory
 from backstory.arrays import eager
-from backstory.errors import BackstoryError
+from backstory.errors import ArgumentError, BackstoryError, BoundsError
 from backstory.ops import Case, Op, unbroadcast
 from backstory.tensor import apply
 
@@ -28,6 +28,7 @@ STRICTER = {
     "roll": "an axis must be there, also of an empty tensor",
     "index_add": "an index must be in bounds, also where nothing is there",
     "cross_entropy": "labels of no class",
+    "conv": "two dtypes, also of an empty batch",
 }
 # What PyTorch refuses and a record takes, whatever the dtypes.
 LAXER = {
@@ -61,6 +62,23 @@ quick = settings(suppress_health_check=list(HealthCheck), max_examples=25)
 
 def test_every_record_is_drawn():
     assert all(cases_of(op) for op in EVERY)
+
+
+@pytest.mark.parametrize("rule", [backstory.floor_divide, backstory.remainder, backstory.fmod])
+def test_integers_by_zero_are_refused_and_floats_are_not(rule):
+    with pytest.raises(ArgumentError, match="divisor of 0"):
+        rule(backstory.tensor([1, 2]), backstory.tensor([0, 1]))
+    assert rule(backstory.tensor(np.zeros(0, np.int64)), 0).shape == (0,)
+    assert not np.isfinite(rule(backstory.tensor([1.0]), 0.0).numpy()).any()
+
+
+def test_an_axis_that_is_not_there_is_refused_also_of_scalars_and_empty_tensors():
+    for rule in (backstory.cumsum, backstory.cumprod):
+        with pytest.raises(BoundsError):
+            rule(backstory.tensor(1.0), 1)
+    for rule in (backstory.softmax, backstory.log_softmax):
+        with pytest.raises(BoundsError):
+            rule(backstory.tensor(np.zeros(0)), 1)
 
 
 def _theirs(op: Op, case: Case, arrays: list[Any]) -> tuple[list[torch.Tensor], torch.Tensor | None]:
