@@ -115,8 +115,6 @@ UNTRIED = {
 
 # Where another dtype than float64 is not as in PyTorch; a gap that is closed must leave this list.
 GAPS = {
-    ("nn.functional.hardtanh", "int64"): "becomes float by its float bounds here; PyTorch keeps integers",
-    ("nn.functional.hardtanh", "int32"): "becomes float by its float bounds here; PyTorch keeps integers",
     ("__rpow__", "int64"): "negative powers of integers are refused here; PyTorch makes 0 of them",
     ("__rpow__", "int32"): "negative powers of integers are refused here; PyTorch makes 0 of them",
 }
