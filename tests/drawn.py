@@ -113,7 +113,7 @@ def entries(case: Case, dtypes: list[str], rng: np.random.Generator, special: bo
             made.append(np.asarray(rng.choice(ENTRIES[:known], shape)).astype(dtype))
         else:
             x = np.asarray(rng.uniform(case.low, case.high, shape))
-            made.append(np.where(np.abs(x) < 1e-2, 0.5, x).astype(dtype))
+            made.append(np.where(np.abs(x) < 1e-2, 0.4, x).astype(dtype))
     return made
 
 

@@ -6,6 +6,7 @@ Everything that computes ends in ``apply``. Functions are built on it; methods a
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,12 +39,12 @@ class Core:
     __slots__ = (
         "__weakref__",
         "_counter",
+        "_grad",
         "_grad_fn",
         "_hooks",
         "_requires_grad",
         "_view",
         "array",
-        "grad",
         "level",
         "name",
     )
@@ -52,7 +53,7 @@ class Core:
 
     array: Any
     level: int
-    grad: Tensor | None
+    _grad: Tensor | None
     name: str | None
     _grad_fn: Node | None
     _requires_grad: bool
@@ -66,6 +67,17 @@ class Core:
             Core.kind = cls
 
     @property
+    def grad(self) -> Tensor | None:
+        """The gradient that ``backward()`` has added up here; that of an intermediate result is not kept."""
+        if self._grad is None and self._grad_fn is not None:
+            warn_of_no_gradient(self)
+        return self._grad
+
+    @grad.setter
+    def grad(self, gradient: Tensor | None) -> None:
+        self._grad = gradient
+
+    @property
     def grad_fn(self) -> Node | None:
         """The node that made it; ``None`` for a leaf."""
         if self._view is not None:
@@ -75,6 +87,17 @@ class Core:
     @grad_fn.setter
     def grad_fn(self, node: Node | None) -> None:
         self._grad_fn = node
+
+
+def warn_of_no_gradient(x: Any) -> None:
+    """PyTorch's warning for the gradient of what an operation made, unless it was asked to keep it."""
+    if not x.retains_grad:
+        warnings.warn(
+            f"the gradient of a tensor of shape {x.shape} that {x.grad_fn!r} made is not kept: "
+            "call retain_grad() on it before backward(), or look at a leaf",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def apply(op: Op, *args: Any, **params: Any) -> Tensor:
@@ -214,7 +237,7 @@ def wrap(array: Any, level: int) -> Tensor:
     result.array = array
     result.level = level
     result._requires_grad = False
-    result.grad = None
+    result._grad = None
     result._grad_fn = None
     result.name = None
     result._hooks = None

@@ -249,3 +249,15 @@ def test_a_chain_of_100_000_with_hooks_and_inputs_neither_recurses_nor_overflows
     y.grad_fn.register_prehook(lambda g: None)
     backward(y, inputs=[x])
     assert x.grad.item() == 1.0
+
+
+def test_the_gradient_of_an_intermediate_result_is_none_with_a_warning_unless_it_is_retained():
+    x = backstory.tensor([1.0, 2.0], requires_grad=True)
+    y, kept = x * 2, x * 3
+    kept.retain_grad()
+    assert kept.grad is None
+    (y + kept).sum().backward()
+    with pytest.warns(UserWarning, match=r"<MulBackward0> made is not kept"):
+        assert y.grad is None
+    assert kept.grad.tolist() == [1.0, 1.0]
+    assert x.detach().grad is None

@@ -199,21 +199,21 @@ def _as_gradient(part: Any, like: Tensor) -> Tensor:
 
 
 def _accumulate(leaf: Tensor, part: Any, fresh: bool) -> None:
-    """leaf.grad ← leaf.grad + part, in memory that nobody else holds."""
+    """leaf._grad ← leaf._grad + part, in memory that nobody else holds."""
     if isinstance(part, Tensor) or leaf.level > 0:
         part = _as_gradient(part, leaf)
-        if leaf.grad is not None:
-            leaf.grad = leaf.grad + part
+        if leaf._grad is not None:
+            leaf._grad = leaf._grad + part
         else:
-            leaf.grad = part if fresh else part.clone()
-    elif leaf.grad is None:
+            leaf._grad = part if fresh else part.clone()
+    elif leaf._grad is None:
         # A NumPy scalar, which products of 0-d arrays are, could not be changed in place.
-        leaf.grad = wrap(part if fresh and part.__class__ is np.ndarray else np.array(part), 0)
-    elif leaf.grad.requires_grad:
-        leaf.grad = leaf.grad + wrap(part, 0)
+        leaf._grad = wrap(part if fresh and part.__class__ is np.ndarray else np.array(part), 0)
+    elif leaf._grad.requires_grad:
+        leaf._grad = leaf._grad + wrap(part, 0)
     else:
-        leaf.grad.array += part
-        count_change(leaf.grad._counter, user_line())
+        leaf._grad.array += part
+        count_change(leaf._grad._counter, user_line())
     if leaf._hooks is not None:
         for hook in tuple(leaf._hooks.after.values()):
             hook(leaf)

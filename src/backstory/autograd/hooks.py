@@ -38,7 +38,7 @@ def arrive_at_node(extra: Extra, node: Node, g: Any, create_graph: bool) -> Any:
         part = seen(g, node, create_graph)
         if not create_graph:
             part = wrap(np.array(part.array) if part.level == 0 else part.array, part.level)
-        tensor.grad = part if tensor.grad is None else tensor.grad + part
+        tensor._grad = part if tensor._grad is None else tensor._grad + part
     return g
 
 

@@ -140,8 +140,10 @@ def _over_last(xp: Any, x: Any, axis: int | None) -> Any:
 
 def _prod_partial(xp: Any, x: Any, axis: int | None) -> Any:
     """The product of the others, exact also where some are zero."""
+    if not x.shape:
+        return xp.ones_like(x)
     others = product_of_others(xp, _over_last(xp, x, axis))
-    if axis is None or not x.shape:
+    if axis is None:
         return xp.reshape(others, x.shape)
     axis, rank = axis % len(x.shape), len(x.shape)
     return xp.permute_dims(others, (*range(axis), rank - 1, *range(axis, rank - 1)))
