@@ -185,11 +185,7 @@ def _upstream(loss: Tensor, parameter: Tensor, nodes: list[Any]) -> dict[Any, Te
     try:
         torch.autograd.grad(loss, parameter, retain_graph=True, allow_unused=True)
     except RuntimeError as error:
-        raise GraphError(
-            "why() about a loss whose graph is gone",
-            why=str(error).split("\n")[0],
-            instead="why() before loss.backward(), or loss.backward(retain_graph=True)",
-        ) from error
+        raise _gone(str(error).split("\n")[0]) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -207,14 +203,18 @@ def _factors(
         opened = np.ones_like(g)
     else:
         above = upstream[gate.node]
-        derivative = gate.node(torch.ones_like(above))
-        derivative = derivative[0] if isinstance(derivative, tuple) else derivative
-        g, opened = _column(rows_of(above), unit), _column(rows_of(derivative), unit)
+        g, opened = _column(rows_of(above), unit), _column(rows_of(_derivative(gate, above)), unit)
         samples = above.shape[0] if above.ndim > 1 else samples
         zeros = _exactly_zero(use, unit)
     x = np.ones_like(g) if x is None else _array(x)
     sample = np.arange(len(g)) * samples // max(len(g), 1)
     return Factors(g, opened, x, sample, zeros, 0.0)
+
+
+def _derivative(gate: _Gate, upstream: Tensor) -> Tensor:
+    """The activation's local derivative: what its node makes of an upstream of 1."""
+    found = gate.node(torch.ones_like(upstream))
+    return found[0] if isinstance(found, tuple) else found
 
 
 def _layer(use: _Use, parameter: Tensor, index: tuple[int, ...], g: Tensor) -> tuple[int, Any, Any, int]:
@@ -241,11 +241,15 @@ def _saved(node: Any, name: str) -> Tensor:
     try:
         return getattr(node, name).detach()
     except RuntimeError as error:
-        raise GraphError(
-            "why() about a loss whose graph is gone",
-            why="backward() has freed what the layer kept",
-            instead="why() before loss.backward(), or loss.backward(retain_graph=True)",
-        ) from error
+        raise _gone("backward() has freed what the layer kept") from error
+
+
+def _gone(why: str) -> GraphError:
+    return GraphError(
+        "why() about a loss whose graph is gone",
+        why=why,
+        instead="why() before loss.backward(), or loss.backward(retain_graph=True)",
+    )
 
 
 def _patches(node: Any, index: tuple[int, ...], g: Tensor) -> Tensor:
@@ -270,9 +274,8 @@ def _exactly_zero(use: _Use, unit: int) -> int:
     if use.node.name() != "AddmmBackward0":
         return 0
     inputs = _saved(use.node, "_saved_mat1")
-    values = [getattr(leaf, "variable", None) for leaf, _ in use.node.next_functions]
     below = [leaf for leaf, _ in use.node.next_functions]
-    bias = values[0]
+    bias = getattr(below[0], "variable", None)
     weight = getattr(below[2].next_functions[0][0], "variable", None) if below[2] is not None else None
     if bias is None or weight is None or weight.dtype != inputs.dtype:
         return 0
@@ -294,9 +297,7 @@ def _behind(
         if gate is None or gate.node not in upstream:
             continue
         unit, _, rows_of, _ = _layer(use, parameter, index, upstream[use.node])
-        derivative = gate.node(torch.ones_like(upstream[gate.node]))
-        derivative = derivative[0] if isinstance(derivative, tuple) else derivative
-        column = _column(rows_of(derivative), unit)
+        column = _column(rows_of(_derivative(gate, upstream[gate.node])), unit)
         closed, total = closed + int((column == 0).sum()), total + len(column)
     if not total or closed < total:
         return answer
