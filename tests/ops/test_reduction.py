@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +87,24 @@ def test_sums_and_means_of_nothing_equal_pytorch(name, dim):
 )
 def test_logsumexp_at_the_edges_equals_pytorch(row):
     compare(lambda x: x.logsumexp(0), lambda x: x.logsumexp(0), np.array(row))
+
+
+MIXED = (0.0, INF, -INF, NAN, 1.5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_products_of_all_mixes_of_zeros_infinities_and_nan_equal_pytorch(count):
+    for mix in itertools.product(MIXED, repeat=count):
+        compare(lambda x: x.prod(), lambda x: x.prod(), np.array(mix))
+        compare(lambda x: x.prod(0), lambda x: x.prod(0), np.array(mix))
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_products_along_an_axis_of_all_mixes_equal_pytorch_also_where_only_one_row_has_a_zero(dim):
+    for mix in itertools.product(MIXED, repeat=4):
+        data = np.array(mix).reshape(2, 2)
+        compare(lambda x: x.prod(dim), lambda x: x.prod(dim), data)
+        compare(lambda x: x.prod(dim, keepdim=True), lambda x: x.prod(dim, keepdim=True), data)
 
 
 def test_logsumexp_of_infinity_is_infinity():

@@ -1,7 +1,8 @@
 """Derivatives of products, exact also where factors are zero, one implementation per namespace.
 
-Dividing the product by a factor fails at zero. On arrays zeros are counted, in linear time; what must be
-differentiated again writes every product of the others out, which takes the square of the axis.
+Dividing the product by a factor fails at zero. On arrays that is done in linear time by running products or by
+counting zeros; what must be differentiated again writes every product of the others out, which takes the square
+of the axis.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from backstory.arrays import eager
 __all__ = ["product_of_others", "running_products_pullback", "running_products_tangent"]
 
 
-def product_of_others(xp: Any, x: Any) -> Any:
+def product_of_others(xp: Any, x: Any, quickly_zero: bool = False) -> Any:
     """Π_{j ≠ i} x_j for every i along the last axis.
+
+    What infinity and NaN give depends on the way it is computed, and PyTorch's way is taken: the whole product
+    divided by the factor where nothing is zero, else the products before and after it. With ``quickly_zero``
+    (a product of all entries) two zeros make every product 0, whatever the others are.
 
     >>> import numpy as np
     >>> product_of_others(eager, np.array([0.0, 2.0, 3.0]))
@@ -24,11 +29,15 @@ def product_of_others(xp: Any, x: Any) -> Any:
     """
     if xp is not eager:
         return xp.prod(_without_itself(xp, x), axis=-1)
-    zero = x == 0
-    count = zero.sum(-1, keepdims=True)
-    filled = np.where(zero, 1, x).astype(x.dtype, copy=False)
-    whole = filled.prod(-1, keepdims=True)
-    return np.where(count == 0, whole / filled, np.where(zero & (count == 1), whole, 0)).astype(x.dtype)
+    zeros = np.count_nonzero(x == 0)
+    if not zeros:
+        return x.prod(-1, keepdims=True) / x
+    if quickly_zero and zeros > 1:
+        return np.zeros_like(x)
+    one = np.ones_like(x[..., :1])
+    before = np.concatenate((one, x[..., :-1]), -1).cumprod(-1)
+    after = np.flip(np.concatenate((one, np.flip(x[..., 1:], -1)), -1).cumprod(-1), -1)
+    return before * after
 
 
 def running_products_pullback(xp: Any, g: Any, ans: Any, x: Any) -> Any:

@@ -142,7 +142,7 @@ def _prod_partial(xp: Any, x: Any, axis: int | None) -> Any:
     """The product of the others, exact also where some are zero."""
     if not x.shape:
         return xp.ones_like(x)
-    others = product_of_others(xp, _over_last(xp, x, axis))
+    others = product_of_others(xp, _over_last(xp, x, axis), quickly_zero=axis is None)
     if axis is None:
         return xp.reshape(others, x.shape)
     axis, rank = axis % len(x.shape), len(x.shape)
