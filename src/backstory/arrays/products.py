@@ -1,8 +1,8 @@
 """Derivatives of products, exact also where factors are zero, one implementation per namespace.
 
-Dividing the product by a factor fails at zero. On arrays that is done in linear time by running products or by
-counting zeros; what must be differentiated again writes every product of the others out, which takes the square
-of the axis.
+Dividing the product by a factor fails at zero. On arrays running products and counts of zeros take linear
+time; what must be differentiated again writes every product of the others out, which takes the square of the
+axis.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["product_of_others", "running_products_pullback", "running_products_t
 def product_of_others(xp: Any, x: Any, quickly_zero: bool = False) -> Any:
     """Π_{j ≠ i} x_j for every i along the last axis.
 
-    What infinity and NaN give depends on the way it is computed, and PyTorch's way is taken: the whole product
-    divided by the factor where nothing is zero, else the products before and after it. With ``quickly_zero``
-    (a product of all entries) two zeros make every product 0, whatever the others are.
+    What infinity and NaN give depends on the way it is computed, and PyTorch's way is taken: where nothing is
+    zero the whole product divided by the factor, else what is before times what is after it. ``quickly_zero``
+    (for a product of all entries): two zeros make every product 0, whatever the others are.
 
     >>> import numpy as np
     >>> product_of_others(eager, np.array([0.0, 2.0, 3.0]))
