@@ -1,0 +1,5 @@
+"""Whole steps as native code: a trace of what a function does to arrays, made into fused loops.
+
+``graph`` is what everything here reads and writes: a trace makes one, passes turn one into another, and a
+program runs one.
+"""

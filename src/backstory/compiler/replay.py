@@ -1,0 +1,77 @@
+"""The reference: a graph run in NumPy, value by value. What is native must give the same."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from backstory.compiler.graph import Graph, Number, Value
+from backstory.compiler.primitives import evaluate
+
+__all__ = ["Program", "Replay"]
+
+
+class Program(ABC):
+    """A graph that can be run. Whoever runs it sets what its inputs and outputs are.
+
+    ``numbers`` are the numbers of the graph, as Python gives them. Arrays are C-contiguous and have shape and
+    dtype of their values. An output that goes into an input has no array of its own.
+    """
+
+    graph: Graph
+    numbers: list[Any]
+
+    @abstractmethod
+    def set_input(self, place: int, array: np.ndarray) -> None:
+        """Read input ``place`` from this array from now on, and write there what goes into it."""
+
+    @abstractmethod
+    def set_output(self, place: int, array: np.ndarray) -> None:
+        """Write output ``place`` to this array from now on."""
+
+    @abstractmethod
+    def run(self) -> None:
+        """Run once. A check that fails raises, and then no input has been written to."""
+
+
+class Replay(Program):
+    """A graph run in NumPy. ``seen`` hears of every computed value and its array."""
+
+    def __init__(self, graph: Graph, seen: Callable[[Value, np.ndarray], None] | None = None) -> None:
+        self.graph, self.seen = graph, seen
+        self.numbers = [None] * len(graph.numbers)
+        self._inputs: list[Any] = [None] * len(graph.inputs)
+        self._outputs: list[Any] = [None] * len(graph.outputs)
+
+    def set_input(self, place: int, array: np.ndarray) -> None:
+        self._inputs[place] = array
+
+    def set_output(self, place: int, array: np.ndarray) -> None:
+        self._outputs[place] = array
+
+    def run(self) -> None:
+        arrays: dict[Value, Any] = {
+            x.value: array for x, array in zip(self.graph.inputs, self._inputs, strict=True)
+        }
+        with np.errstate(all="ignore"):
+            for value in self.graph.values:
+                if value.primitive == "constant":
+                    arrays[value] = value.params["array"]
+                    continue
+                inputs = [self._entry(x, arrays) for x in value.inputs]
+                arrays[value] = np.asarray(evaluate(value.primitive, inputs, value.params))
+                if self.seen is not None:
+                    self.seen(value, arrays[value])
+        # Only now, since what goes out may be a view of what comes in.
+        results = [np.array(arrays[output.value]) for output in self.graph.outputs]
+        targets = dict(zip(self.graph.inputs, self._inputs, strict=True))
+        for output, own, result in zip(self.graph.outputs, self._outputs, results, strict=True):
+            np.copyto(own if output.into is None else targets[output.into], result)
+
+    def _entry(self, x: Any, arrays: dict[Value, Any]) -> Any:
+        if isinstance(x, Value):
+            return arrays[x]
+        return self.numbers[x.place] if isinstance(x, Number) else x
