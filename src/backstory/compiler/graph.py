@@ -93,7 +93,7 @@ class Input:
 
 @dataclass(slots=True, eq=False)
 class Output:
-    """An array that goes out: to memory of its own or, when all is computed, to that of the input ``into``."""
+    """An array that goes out: to its own memory or, when all is computed, to that of the input ``into``."""
 
     value: Value
     into: Input | None = None
