@@ -329,6 +329,7 @@ _LAZY_NAMES = {
     "Change": "backstory.insight",
     "experiment": "backstory.insight",
     "explain": "backstory.insight",
+    "gradient_factors": "backstory.insight",
     "open_run": "backstory.insight",
     "vmap": "backstory.func",
     "watch": "backstory.insight",

@@ -6,6 +6,7 @@ from backstory.insight.certificate import Certificate
 from backstory.insight.counterfactual import Change, Outcome, Outcomes
 from backstory.insight.experiment import experiment
 from backstory.insight.explain import Explanation, explain
+from backstory.insight.factors import GradientFactors, gradient_factors
 from backstory.insight.lifetable import Event, LifeTable
 from backstory.insight.piecewise import PiecewiseLinear, piecewise_linear
 from backstory.insight.run import Recording, Run, open_run, unwatched, watch
@@ -17,6 +18,7 @@ __all__ = [
     "Change",
     "Event",
     "Explanation",
+    "GradientFactors",
     "LifeTable",
     "Outcome",
     "Outcomes",
@@ -27,6 +29,7 @@ __all__ = [
     "Why",
     "experiment",
     "explain",
+    "gradient_factors",
     "open_run",
     "piecewise_linear",
     "unwatched",

@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 from backstory.errors import ArgumentError
+from backstory.insight.chance import SIGNIFICANT, sign_test
 from backstory.insight.experiment import Expected, Rerun, expected_of, load_train, rerun
 from backstory.insight.run import Run
 from backstory.insight.scan import DEAD, LINEAR
@@ -25,7 +26,6 @@ from backstory.insight.store import transaction
 
 __all__ = ["NO_CHANGE", "Change", "Outcome", "Outcomes", "rerun_all", "stored_outcomes"]
 
-SIGNIFICANT = 0.05
 FEW_DEAD = 0.1
 
 
@@ -100,13 +100,8 @@ class Outcomes:
         return [(baseline[o.seed], value) for o, value in changed if o.seed in baseline]
 
     def p_value(self, change: str) -> float:
-        """The one-sided sign test: how likely so many seeds would improve if the change did nothing.
-
-        Ties are left out, as usual.
-        """
-        pairs = [(a, b) for a, b in self.pairs(change) if a != b]
-        wins, n = sum(b > a for a, b in pairs), len(pairs)
-        return sum(math.comb(n, k) for k in range(wins, n + 1)) / 2**n
+        """The one-sided sign test: how likely so many seeds would improve if the change did nothing."""
+        return sign_test(self.pairs(change))
 
     def dead_share(self, change: str) -> float:
         """The median share of units that end dead."""

@@ -59,13 +59,16 @@ class Observer:
     def ran(self, op: Op, args: Any, result: Tensor, params: Any) -> None:
         """An operation ran; gates are handed on with the name of their site. Whole numbers pass none."""
         if (op.gates or (op.gating is not None and op.gating(args))) and result.dtype.kind == "f":
-            path = self._stack[-1]
-            key = (path, op.name)
-            call = self._calls.get(key, 0)
-            self._calls[key] = call + 1
-            self.gate((path, op.name, call), op, args, result, params)
+            self.gate(self.key_of(op), op, args, result, params)
         if self._axes or op.name == "conv":
             self._follow(op, args, result)
+
+    def key_of(self, op: Op) -> tuple[str, str, int]:
+        """Where ``op`` runs now: the module's path, its own name, and the how many-th of its calls there."""
+        path = self._stack[-1]
+        call = self._calls.get((path, op.name), 0)
+        self._calls[path, op.name] = call + 1
+        return path, op.name, call
 
     def _follow(self, op: Op, args: Any, result: Tensor) -> None:
         """Remember on which axis the channels of a convolution are, through what is done with it."""
