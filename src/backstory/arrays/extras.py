@@ -7,12 +7,11 @@ every other is served by the functions here.
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Any
 
 import numpy as np
 
-from backstory.arrays import eager
+from backstory.arrays import eager, error_function
 
 __all__ = ["add_slices", "erf", "erfc", "fmod", "one_hot", "pick", "scatter", "select"]
 
@@ -122,7 +121,7 @@ def erf(xp: Any, x: Any) -> Any:
     >>> erf(eager, np.array([0.0, np.inf]))
     array([0., 1.])
     """
-    return _each(xp, "erf", math.erf, x)
+    return _on_numpy(xp, "erf", error_function.erf, x)
 
 
 def erfc(xp: Any, x: Any) -> Any:
@@ -132,17 +131,15 @@ def erfc(xp: Any, x: Any) -> Any:
     >>> erfc(eager, np.array([0.0, 10.0]))
     array([1.00000000e+00, 2.08848758e-45])
     """
-    return _each(xp, "erfc", math.erfc, x)
+    return _on_numpy(xp, "erfc", error_function.erfc, x)
 
 
-def _each(xp: Any, name: str, function: Any, x: Any) -> Any:
-    """A function of Python's ``math`` on every entry."""
+def _on_numpy(xp: Any, name: str, function: Any, x: Any) -> Any:
+    """A function of NumPy arrays; ``name`` is that of the namespace's own."""
     own = getattr(xp, "backstory_extras", None)
     if own is not None:
         return getattr(own, name)(x)
-    plain = _as_numpy(x)
-    values = np.fromiter(map(function, plain.reshape(-1).tolist()), plain.dtype, plain.size)
-    return xp.asarray(values.reshape(plain.shape))
+    return function(x) if xp is eager else xp.asarray(function(_as_numpy(x)))
 
 
 def _at_label(xp: Any, labels: Any, x: Any) -> Any:
