@@ -23,7 +23,20 @@ CASES = [
     ("Conv1d", (4, 6, 3), {"stride": 2, "padding": 2}, LINE),
     ("Conv1d", (4, 6, 2), {"groups": 2, "dilation": 3}, LINE),
     ("Conv1d", (4, 6, 4), {"padding": "same"}, LINE[1:]),
+    ("Conv2d", (4, 6, (3, 2)), {"padding": (2, 1), "padding_mode": "reflect", "stride": 2}, IMAGE),
+    ("Conv2d", (4, 6, (2, 4)), {"padding": "same", "padding_mode": "circular", "bias": False}, IMAGE),
+    ("Conv2d", (4, 6, 3), {"padding": 1, "padding_mode": "replicate", "groups": 2}, IMAGE[1:]),
+    ("Conv1d", (4, 6, 3), {"padding": 2, "padding_mode": "circular", "dilation": 2}, LINE),
+    ("Conv1d", (4, 6, 3), {"padding": "valid", "padding_mode": "reflect"}, LINE),
     ("MaxPool2d", (2,), {}, IMAGE),
+    ("MaxPool2d", (3,), {"stride": 2, "ceil_mode": True}, (2, 4, 8, 6)),
+    ("MaxPool2d", ((2, 3),), {"stride": 3, "padding": 1, "ceil_mode": True}, IMAGE),
+    ("MaxPool2d", (4,), {"stride": 3, "ceil_mode": True}, (2, 4, 3, 5)),
+    ("MaxPool1d", (2,), {"stride": 4, "padding": 1, "dilation": 3, "ceil_mode": True}, LINE),
+    ("AvgPool2d", (3,), {"stride": 2, "padding": 1, "ceil_mode": True}, IMAGE),
+    ("AvgPool2d", (2,), {"stride": 3, "padding": 1, "ceil_mode": True, "count_include_pad": False}, IMAGE),
+    ("AvgPool2d", ((3, 2), 1, 1, True, True, 5), {}, IMAGE),
+    ("AvgPool1d", (3, 2, 1, True, False), {}, (2, 4, 10)),
     ("MaxPool2d", ((3, 2),), {"stride": (2, 1), "padding": 1, "dilation": (1, 2)}, IMAGE),
     ("MaxPool2d", (3,), {"stride": 1}, IMAGE[1:]),
     ("MaxPool1d", (3,), {"stride": 2, "padding": 1}, LINE),
@@ -32,7 +45,9 @@ CASES = [
     ("AvgPool1d", (3,), {"stride": 2, "padding": 1}, LINE),
     ("AdaptiveAvgPool2d", (1,), {}, IMAGE),
     ("AdaptiveAvgPool2d", ((3, None),), {}, IMAGE),
+    ("AdaptiveAvgPool2d", ((5, 9),), {}, IMAGE),
     ("AdaptiveAvgPool1d", (4,), {}, LINE),
+    ("AdaptiveMaxPool2d", ((10, 2),), {}, IMAGE[1:]),
     ("AdaptiveMaxPool2d", ((3, 4),), {}, IMAGE),
     ("AdaptiveMaxPool1d", (4,), {}, LINE[1:]),
 ]
@@ -43,8 +58,7 @@ CASES = [
 def test_modules_equal_pytorch_in_values_and_all_gradients(name, arguments, keywords, shape, rng):
     mine = getattr(nn, name)(*arguments, **keywords).double()
     theirs = getattr(torch.nn, name)(*arguments, **keywords).double()
-    if "Conv" in name or "Adaptive" in name:
-        assert repr(mine) == repr(theirs)
+    assert repr(mine) == repr(theirs)
     theirs.load_state_dict({k: torch.tensor(v.numpy().copy()) for k, v in mine.state_dict().items()})
     data = rng.normal(size=shape)
     x, y = backstory.tensor(data, requires_grad=True), torch.tensor(data, requires_grad=True)
@@ -63,6 +77,35 @@ def test_the_first_of_equals_takes_the_gradient_of_a_maximum():
     nn.functional.max_pool2d(x, 2).sum().backward()
     torch.nn.functional.max_pool2d(y, 2).sum().backward()
     close(x.grad.numpy(), y.grad.numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "keywords", "shape"),
+    [
+        ("max_pool2d", (3, 2, 1), {"ceil_mode": True}, (2, 3, 7, 6)),
+        ("max_pool2d", ((2, 3),), {"dilation": 2, "stride": 1}, (3, 7, 6)),
+        ("max_pool1d", (3, 2, 1), {}, (2, 3, 8)),
+        ("adaptive_max_pool2d", ((3, 4),), {}, (2, 3, 7, 6)),
+        ("adaptive_max_pool1d", (4,), {}, (3, 9)),
+    ],
+    ids=str,
+)
+def test_the_places_of_the_largest_are_those_of_pytorch(name, arguments, keywords, shape, rng):
+    data = rng.integers(0, 4, shape).astype("float64")
+    ours = getattr(nn.functional, name)(backstory.tensor(data), *arguments, return_indices=True, **keywords)
+    theirs = getattr(torch.nn.functional, name)(
+        torch.tensor(data), *arguments, return_indices=True, **keywords
+    )
+    for mine, other in zip(ours, theirs, strict=True):
+        close(mine.numpy(), other.numpy())
+
+
+def test_infinite_and_nan_entries_stay_in_their_own_windows(rng):
+    data = rng.normal(size=(1, 1, 7, 5))
+    data[0, 0, 2, 1], data[0, 0, 6, 4] = np.inf, np.nan
+    for name, arguments in (("adaptive_avg_pool2d", (3,)), ("avg_pool2d", (2,)), ("max_pool2d", (2,))):
+        mine = getattr(nn.functional, name)(backstory.tensor(data), *arguments)
+        close(mine.numpy(), getattr(torch.nn.functional, name)(torch.tensor(data), *arguments).numpy())
 
 
 def test_a_convolution_starts_within_the_bounds_of_pytorch():
@@ -88,6 +131,10 @@ def test_refusals_say_what_to_write_instead():
         nn.Conv2d(3, 2, 3, groups=2)
     with pytest.raises(ArgumentError, match="half the kernel"):
         nn.MaxPool2d(2, padding=2)(image)
+    with pytest.raises(ArgumentError, match="'replicate', 'circular'"):
+        nn.Conv2d(3, 2, 3, padding_mode="mirror")
+    with pytest.raises(ArgumentError, match="divided by it"):
+        nn.functional.avg_pool2d(image, 2, divisor_override=0)
     with pytest.raises(ArgumentError, match="a tuple of 2"):
         nn.Conv2d(3, 2, (3, 3, 3))
 

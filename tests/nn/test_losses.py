@@ -19,6 +19,7 @@ LABELS, SIGNS = RNG.integers(0, 4, 6), np.where(RNG.random(6) < 0.5, 1.0, -1.0)
 SOME = np.where(np.arange(6) % 3 == 0, -100, LABELS)
 WEIGHT = RNG.uniform(0.5, 2.0, 4)
 SOFT = np.exp(Y) / np.exp(Y).sum(1, keepdims=True)
+LISTS = np.array([[1, 0, -1, 2], [3, -1, -1, -1], [-1, 0, 1, 2], [0, 1, 2, 3], [2, 2, -1, -1], [3, 0, 1, -1]])
 IMAGES, MAP = RNG.normal(size=(2, 3, 4, 5)), RNG.integers(0, 3, (2, 4, 5))
 
 CASES = {
@@ -66,9 +67,17 @@ CASES = {
     "soft margin": ("soft_margin_loss", [X[:, 0], SIGNS], {}),
     "multi margin": ("multi_margin_loss", [X, LABELS], {"margin": 0.7, "weight": WEIGHT}),
     "multi margin square": ("multi_margin_loss", [X, LABELS], {"p": 2}),
+    "multilabel": ("multilabel_margin_loss", [X, LISTS], {}),
+    "multilabel one sample": ("multilabel_margin_loss", [X[0], LISTS[0]], {}),
     "multilabel soft": ("multilabel_soft_margin_loss", [X, SOFT], {"weight": WEIGHT}),
     "triplet": ("triplet_margin_loss", [X, Y, P], {"margin": 2.0}),
     "triplet swap": ("triplet_margin_loss", [X, Y, P], {"margin": 2.0, "swap": True, "p": 3.0}),
+    "triplet with a distance": (
+        "triplet_margin_with_distance_loss",
+        [X, Y, P],
+        {"margin": 0.5, "swap": True, "distance_function": lambda x, y: ((x - y) ** 2).sum(-1)},
+    ),
+    "triplet with the usual distance": ("triplet_margin_with_distance_loss", [X, Y, P], {"margin": 2.0}),
     "cosine": ("cosine_embedding_loss", [X, Y, SIGNS], {"margin": -0.5}),
 }
 
@@ -120,8 +129,10 @@ MODULES = {
     "MarginRankingLoss": ([X[:, 0], X[:, 1], SIGNS], {"margin": 1.0}),
     "SoftMarginLoss": ([X[:, 0], SIGNS], {}),
     "MultiMarginLoss": ([X, LABELS], {"p": 2, "weight": WEIGHT}),
+    "MultiLabelMarginLoss": ([X, LISTS], {}),
     "MultiLabelSoftMarginLoss": ([X, SOFT], {}),
     "TripletMarginLoss": ([X, Y, P], {"swap": True}),
+    "TripletMarginWithDistanceLoss": ([X, Y, P], {"distance_function": lambda x, y: (x - y).abs().sum(-1)}),
     "CosineEmbeddingLoss": ([X, Y, SIGNS], {"margin": 0.1}),
 }
 
@@ -151,6 +162,12 @@ def test_refusals_say_what_to_write_instead():
         F.cross_entropy(X, LABELS, label_smoothing=2.0)
     with pytest.raises(ArgumentError, match="with_logits"):
         F.binary_cross_entropy([1.5], [1.0])
+    with pytest.raises(LabelError, match="and -1 behind"):
+        F.multilabel_margin_loss(X, np.full((6, 4), 4))
+    with pytest.raises(ShapeError, match="filled up with -1"):
+        F.multilabel_margin_loss(X, LABELS)
+    with pytest.raises(ArgumentError, match="a margin above 0"):
+        F.triplet_margin_with_distance_loss(X, Y, P, margin=0.0)
     with pytest.raises(ArgumentError, match="'batchmean'"):
         nn.KLDivLoss(reduction="batch")
     for name in ("l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits", "kl_div"):

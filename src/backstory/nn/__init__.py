@@ -31,18 +31,7 @@ from backstory.nn.activation import (
     Threshold,
 )
 from backstory.nn.containers import ModuleDict, ModuleList, ParameterList, Residual, Sequential
-from backstory.nn.conv import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d,
-    AvgPool1d,
-    AvgPool2d,
-    Conv1d,
-    Conv2d,
-    MaxPool1d,
-    MaxPool2d,
-)
+from backstory.nn.conv import Conv1d, Conv2d
 from backstory.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d
 from backstory.nn.linear import Embedding, Flatten, Identity, Linear, Unflatten
 from backstory.nn.losses import (
@@ -56,12 +45,14 @@ from backstory.nn.losses import (
     L1Loss,
     MarginRankingLoss,
     MSELoss,
+    MultiLabelMarginLoss,
     MultiLabelSoftMarginLoss,
     MultiMarginLoss,
     NLLLoss,
     SmoothL1Loss,
     SoftMarginLoss,
     TripletMarginLoss,
+    TripletMarginWithDistanceLoss,
 )
 from backstory.nn.module import Module
 from backstory.nn.normalization import (
@@ -74,6 +65,16 @@ from backstory.nn.normalization import (
     RMSNorm,
 )
 from backstory.nn.parameter import Parameter
+from backstory.nn.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
 
 __all__ = [
     "CELU",
@@ -126,6 +127,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
@@ -149,6 +151,7 @@ __all__ = [
     "Tanh",
     "Threshold",
     "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
     "Unflatten",
     "functional",
     "init",

@@ -1,4 +1,4 @@
-"""Convolution and pooling as modules."""
+"""Convolution as modules."""
 
 from __future__ import annotations
 
@@ -9,31 +9,24 @@ import numpy as np
 
 from backstory.arrays import Generator
 from backstory.errors import ArgumentError
+from backstory.functions.joining import pad
 from backstory.nn import functional, init
-from backstory.nn.functional.conv import each
+from backstory.nn.functional.conv import around, each
 from backstory.nn.module import Module
 from backstory.nn.parameter import Parameter
 from backstory.promotion import get_default_dtype
 from backstory.tensor import Tensor, as_tensor
 
-__all__ = [
-    "AdaptiveAvgPool1d",
-    "AdaptiveAvgPool2d",
-    "AdaptiveMaxPool1d",
-    "AdaptiveMaxPool2d",
-    "AvgPool1d",
-    "AvgPool2d",
-    "Conv1d",
-    "Conv2d",
-    "MaxPool1d",
-    "MaxPool2d",
-]
+__all__ = ["Conv1d", "Conv2d"]
+
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 class Conv2d(Module):
     """:func:`backstory.nn.functional.conv2d` with a weight (out, in/groups, rows, columns) and a bias.
 
     Both start uniform in ±1/√(in/groups · rows · columns), as in PyTorch, drawn from ``generator``.
+    ``padding_mode`` says what lies beyond the edge: ``zeros``, or what :func:`backstory.pad` makes of it.
 
     >>> import backstory
     >>> Conv2d(3, 8, 3, padding=1)(backstory.ones(2, 3, 5, 5)).shape
@@ -55,6 +48,7 @@ class Conv2d(Module):
         dilation: Any = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         *,
         dtype: Any = None,
         generator: Generator | None = None,
@@ -66,6 +60,13 @@ class Conv2d(Module):
                 why="each group takes as many channels in, and gives as many out",
                 instead="groups that divide both numbers of channels",
             )
+        if padding_mode not in PADDING_MODES:
+            raise ArgumentError(
+                f"{type(self).__name__}(padding_mode={padding_mode!r})",
+                why="there are four ways to go on beyond the edge",
+                instead=f"one of {', '.join(map(repr, PADDING_MODES))}",
+            )
+        self.padding_mode = padding_mode
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = each("kernel_size", kernel_size, self.rank)
         self.stride, self.dilation = each("stride", stride, self.rank), each("dilation", dilation, self.rank)
@@ -85,8 +86,13 @@ class Conv2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The convolution of x with the weight, plus the bias."""
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            name = type(self).__name__
+            sizes = around(name, padding, self.kernel_size, self.stride, self.dilation)
+            x, padding = pad(x, sizes, mode=self.padding_mode), 0
         return type(self).function(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+            x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
 
     def extra_repr(self) -> str:
@@ -98,7 +104,8 @@ class Conv2d(Module):
         if self.dilation != (1,) * self.rank:
             text += f", dilation={self.dilation}"
         text += f", groups={self.groups}" if self.groups != 1 else ""
-        return text if self.bias is not None else text + ", bias=False"
+        text += "" if self.bias is not None else ", bias=False"
+        return text if self.padding_mode == "zeros" else text + f", padding_mode={self.padding_mode}"
 
 
 class Conv1d(Conv2d):
@@ -106,86 +113,3 @@ class Conv1d(Conv2d):
 
     rank = 1
     function = staticmethod(functional.conv1d)
-
-
-class _Pool(Module):
-    function: ClassVar[Any]
-
-    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> None:
-        super().__init__()
-        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        self.padding, self.dilation = padding, dilation
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The largest of every window."""
-        return type(self).function(x, self.kernel_size, self.stride, self.padding, self.dilation)
-
-
-class MaxPool2d(_Pool):
-    """:func:`backstory.nn.functional.max_pool2d` as a module."""
-
-    function = staticmethod(functional.max_pool2d)
-
-
-class MaxPool1d(_Pool):
-    """:func:`backstory.nn.functional.max_pool1d` as a module."""
-
-    function = staticmethod(functional.max_pool1d)
-
-
-class AvgPool2d(Module):
-    """:func:`backstory.nn.functional.avg_pool2d` as a module."""
-
-    function: ClassVar[Any] = staticmethod(functional.avg_pool2d)
-
-    def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, count_include_pad: bool = True
-    ) -> None:
-        super().__init__()
-        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        self.padding, self.count_include_pad = padding, count_include_pad
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The mean of every window."""
-        return type(self).function(x, self.kernel_size, self.stride, self.padding, self.count_include_pad)
-
-
-class AvgPool1d(AvgPool2d):
-    """:func:`backstory.nn.functional.avg_pool1d` as a module."""
-
-    function = staticmethod(functional.avg_pool1d)
-
-
-class AdaptiveAvgPool2d(Module):
-    """:func:`backstory.nn.functional.adaptive_avg_pool2d` as a module."""
-
-    function: ClassVar[Any] = staticmethod(functional.adaptive_avg_pool2d)
-
-    def __init__(self, output_size: Any) -> None:
-        super().__init__()
-        self.output_size = output_size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """One number for each of ``output_size`` windows."""
-        return type(self).function(x, self.output_size)
-
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}"
-
-
-class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
-    """:func:`backstory.nn.functional.adaptive_avg_pool1d` as a module."""
-
-    function = staticmethod(functional.adaptive_avg_pool1d)
-
-
-class AdaptiveMaxPool2d(AdaptiveAvgPool2d):
-    """:func:`backstory.nn.functional.adaptive_max_pool2d` as a module."""
-
-    function = staticmethod(functional.adaptive_max_pool2d)
-
-
-class AdaptiveMaxPool1d(AdaptiveAvgPool2d):
-    """:func:`backstory.nn.functional.adaptive_max_pool1d` as a module."""
-
-    function = staticmethod(functional.adaptive_max_pool1d)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from backstory.nn import functional
@@ -20,12 +21,14 @@ __all__ = [
     "L1Loss",
     "MSELoss",
     "MarginRankingLoss",
+    "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
     "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
 ]
 
 
@@ -179,6 +182,15 @@ class MultiMarginLoss(_Loss):
         super().__init__(reduction, {"weight": weight}, p=p, margin=margin)
 
 
+class MultiLabelMarginLoss(_Loss):
+    """:func:`backstory.nn.functional.multilabel_margin_loss` as a module."""
+
+    function = staticmethod(functional.multilabel_margin_loss)
+
+    def __init__(self, *, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+
+
 class MultiLabelSoftMarginLoss(_Loss):
     """:func:`backstory.nn.functional.multilabel_soft_margin_loss` as a module."""
 
@@ -203,6 +215,22 @@ class TripletMarginLoss(_Loss):
         reduction: str = "mean",
     ) -> None:
         super().__init__(reduction, margin=margin, p=p, eps=eps, swap=swap)
+
+
+class TripletMarginWithDistanceLoss(_Loss):
+    """:func:`backstory.nn.functional.triplet_margin_with_distance_loss` as a module."""
+
+    function = staticmethod(functional.triplet_margin_with_distance_loss)
+
+    def __init__(
+        self,
+        *,
+        distance_function: Callable[[Any, Any], Tensor] | None = None,
+        margin: float = 1.0,
+        swap: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction, distance_function=distance_function, margin=margin, swap=swap)
 
 
 class CosineEmbeddingLoss(_Loss):

@@ -11,7 +11,7 @@ from backstory.functions.shape import reshape
 from backstory.ops import TABLE
 from backstory.tensor import Tensor, apply, as_tensor
 
-__all__ = ["conv1d", "conv2d"]
+__all__ = ["around", "as_image", "conv1d", "conv2d", "each", "two"]
 
 
 def each(name: str, value: Any, count: int, least: int = 1) -> tuple[int, ...]:
@@ -81,7 +81,7 @@ def _conv(name: str, rank: int, x: Any, weight: Any, bias: Any, how: tuple[Any, 
             why=f"a weight of that shape takes {weight.shape[1] * groups} channels",
             instead="x with C channels, a weight (out, C / groups, …), and groups that divide both",
         )
-    x = pad(x, _around(name, how[1], weight.shape[2:], stride, dilation))
+    x = pad(x, around(name, how[1], weight.shape[2:], stride, dilation))
     windows = Windows(*(two(one) for one in (weight.shape[2:], stride, dilation)))  # type: ignore[arg-type]
     image, kernel = as_image(x), as_image(weight)
     counts = windows.counts(image.shape[2:])
@@ -107,7 +107,7 @@ def as_image(x: Tensor) -> Tensor:
     return x if x.ndim == 4 else reshape(x, (*x.shape[:2], 1, x.shape[2]))
 
 
-def _around(
+def around(
     name: str, padding: Any, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[int, ...]:
     """What ``pad`` takes: (before, after) of the last axis, then of the one before."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from backstory.errors import ArgumentError, LabelError, ShapeError
 from backstory.functions.activation import logsigmoid
 from backstory.functions.arithmetic import abs
 from backstory.functions.comparison import minimum, where
+from backstory.functions.cumulative import cumsum
 from backstory.functions.selection import gather, index_select
 from backstory.functions.shape import reshape, unsqueeze
 from backstory.functions.transcendental import sqrt
@@ -24,10 +26,12 @@ __all__ = [
     "margin_ranking_loss",
     "mse_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "smooth_l1_loss",
     "soft_margin_loss",
     "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
 ]
 
 
@@ -164,6 +168,39 @@ def multi_margin_loss(
     return reduced("multi_margin_loss", losses if x.ndim == 2 else reshape(losses, ()), reduction)
 
 
+def multilabel_margin_loss(x: Any, target: Any, *, reduction: str = "mean") -> Tensor:
+    """Σ_{y, j} max(0, 1 − x_y + x_j) / C over the classes y that are there and the classes j that are not.
+
+    (N, C) and a target (N, C) of class numbers, those that are there first and then −1; a sample may come
+    alone. Classes behind the first −1 are not there.
+
+    >>> multilabel_margin_loss([[0.1, 0.2, 0.4, 0.8]], [[3, 0, -1, 1]])
+    tensor(0.85)
+    """
+    x, target = as_tensor(x), as_tensor(target)
+    if x.shape != target.shape or x.ndim not in (1, 2):
+        raise ShapeError(
+            f"multilabel_margin_loss received x of shape {x.shape} and classes {target.shape}",
+            why="each sample has a list of as many class numbers as there are classes",
+            instead="both of shape (N, C), the list filled up with -1",
+        )
+    count = x.shape[-1]
+    if target.numel() and not (int(target.min().item()) >= -1 and int(target.max().item()) < count):
+        raise LabelError(
+            f"multilabel_margin_loss received classes from {target.min().item()} to {target.max().item()}",
+            why=f"there are {count} classes, numbered 0 to {count - 1}",
+            instead="class numbers, and -1 behind them",
+        )
+    rows, listed = (one if one.ndim == 2 else reshape(one, (1, -1)) for one in (x, target))
+    valid = cumsum((listed < 0).to("int64"), 1) == 0
+    places = where(valid, listed, 0)
+    hits = unsqueeze(valid, 2) & (unsqueeze(places, 2) == as_tensor(range(count)))
+    lack = 1 - unsqueeze(gather(rows, 1, places), 2) + unsqueeze(rows, 1)
+    counted = unsqueeze(valid, 2) & ~unsqueeze(hits.any(1), 1) & (lack > 0)
+    losses = where(counted, lack, 0.0).sum((1, 2)) / count
+    return reduced("multilabel_margin_loss", losses if x.ndim == 2 else reshape(losses, ()), reduction)
+
+
 def multilabel_soft_margin_loss(
     x: Any, target: Any, weight: Any = None, *, reduction: str = "mean"
 ) -> Tensor:
@@ -194,6 +231,36 @@ def triplet_margin_loss(
     if swap:
         far = minimum(far, pairwise_distance(positive, negative, p, eps))
     return reduced("triplet_margin_loss", above_zero(near - far + margin), reduction)
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Any,
+    positive: Any,
+    negative: Any,
+    *,
+    distance_function: Callable[[Any, Any], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """:func:`triplet_margin_loss` with a distance of your own, ‖x − y + 10⁻⁶‖ unless given.
+
+    >>> far = lambda x, y: (x - y).abs().sum(-1)
+    >>> triplet_margin_with_distance_loss([[0.0, 0.0]], [[1.0, 1.0]], [[2.0, 0.5]], distance_function=far)
+    tensor(0.5)
+    """
+    distance = pairwise_distance if distance_function is None else distance_function
+    if margin <= 0:
+        raise ArgumentError(
+            f"triplet_margin_with_distance_loss(margin={margin})",
+            why="equal distances are to cost something",
+            instead="a margin above 0",
+        )
+    anchor, positive, negative = as_tensor(anchor), as_tensor(positive), as_tensor(negative)
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = minimum(far, distance(positive, negative))
+    return reduced("triplet_margin_with_distance_loss", above_zero(near - far + margin), reduction)
 
 
 def cosine_embedding_loss(
