@@ -7,7 +7,7 @@ from typing import Any
 
 import backstory
 
-__all__ = ["COVERED", "GAPS", "UNTRIED"]
+__all__ = ["COVERED", "GAPS", "SOME", "UNTRIED"]
 
 b = backstory
 
@@ -33,6 +33,18 @@ ACTIVATIONS = """
 celu elu gelu glu hardshrink hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish prelu relu relu6 selu
 silu silu.complex softplus softshrink softsign threshold
 """.split()  # noqa: SIM905
+
+LAYERS = """
+adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool1d avg_pool2d
+binary_cross_entropy binary_cross_entropy_with_logits conv1d conv2d cosine_embedding_loss cosine_similarity
+cross_entropy group_norm hinge_embedding_loss huber_loss instance_norm kl_div l1_loss layer_norm
+margin_ranking_loss max_pool1d max_pool2d multi_margin_loss multilabel_margin_loss
+multilabel_soft_margin_loss nll_loss normalize pairwise_distance rms_norm smooth_l1_loss soft_margin_loss
+triplet_margin_loss
+""".split()  # noqa: SIM905
+
+# Of their samples every so manieth: they are all combinations of a few settings.
+SOME = {"nn.functional.max_pool1d": 24, "nn.functional.max_pool2d": 40}
 
 VARIANTS = {
     "div.no_rounding_mode": b.div,
@@ -93,6 +105,7 @@ VARIANTS = {
 COVERED: dict[str, Callable[..., Any]] = {
     **{name: getattr(backstory, name.split(".")[0]) for name in SAME},
     **{f"nn.functional.{name}": getattr(backstory, name.split(".")[0]) for name in ACTIVATIONS},
+    **{f"nn.functional.{name}": getattr(b.nn.functional, name) for name in LAYERS},
     **VARIANTS,
 }
 
@@ -115,6 +128,8 @@ UNTRIED = {
 
 # Where another dtype than float64 is not as in PyTorch; a gap that is closed must leave this list.
 GAPS = {
+    ("nn.functional.avg_pool1d", "int64"): "the mean of integers is refused here, as it is by mean()",
+    ("nn.functional.avg_pool2d", "int64"): "the mean of integers is refused here, as it is by mean()",
     ("__rpow__", "int64"): "negative powers of integers are refused here; PyTorch makes 0 of them",
     ("__rpow__", "int32"): "negative powers of integers are refused here; PyTorch makes 0 of them",
 }

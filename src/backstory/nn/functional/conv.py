@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from backstory.arrays.windows import Windows
-from backstory.errors import ArgumentError, ShapeError
+from backstory.errors import ArgumentError, DtypeError, ShapeError
 from backstory.functions.joining import pad
 from backstory.functions.shape import reshape
 from backstory.ops import TABLE
@@ -15,8 +15,9 @@ __all__ = ["around", "as_image", "conv1d", "conv2d", "each", "two"]
 
 
 def each(name: str, value: Any, count: int, least: int = 1) -> tuple[int, ...]:
-    """One number per axis, from one for all or one for each."""
-    found = (value,) * count if isinstance(value, int) else tuple(value)
+    """One number per axis, from one for all (also as a tuple of one) or one for each."""
+    found = (value,) if isinstance(value, int) else tuple(value)
+    found = found * count if len(found) == 1 else found
     if len(found) != count or any(not isinstance(n, int) or n < least for n in found):
         raise ArgumentError(
             f"{name}={value!r}",
@@ -71,6 +72,12 @@ def _conv(name: str, rank: int, x: Any, weight: Any, bias: Any, how: tuple[Any, 
             f"{name} received x of shape {x.shape} and a weight of shape {weight.shape}",
             why=f"images have {rank} axes, behind channels and samples",
             instead="x of shape (N, C, …) and a weight of shape (out, C / groups, …)",
+        )
+    if bias is not None and as_tensor(bias).dtype != x.dtype:
+        raise DtypeError(
+            f"{name} received x of {x.dtype} and a bias of {as_tensor(bias).dtype}",
+            why="dtypes must be equal",
+            instead=f"bias.to({x.dtype}), or the module's .to(…)",
         )
     if x.ndim == rank + 1:
         alone = _conv(name, rank, reshape(x, (1, *x.shape)), weight, bias, how, groups)

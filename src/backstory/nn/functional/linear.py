@@ -9,7 +9,7 @@ from backstory.errors import DtypeError, LabelError, ShapeError
 from backstory.functions.comparison import where
 from backstory.functions.reduction import norm
 from backstory.functions.selection import index_select
-from backstory.functions.shape import reshape
+from backstory.functions.shape import broadcast_tensors, reshape
 from backstory.ops import TABLE
 from backstory.tensor import Tensor, apply, as_tensor
 
@@ -86,7 +86,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
     >>> cosine_similarity([[1.0, 0.0]], [[3.0, 4.0]])
     tensor([0.6])
     """
-    x1, x2 = as_tensor(x1), as_tensor(x2)
+    x1, x2 = broadcast_tensors(as_tensor(x1), as_tensor(x2))
     return (normalize(x1, dim=dim, eps=eps) * normalize(x2, dim=dim, eps=eps)).sum(dim)
 
 

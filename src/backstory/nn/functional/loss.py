@@ -178,13 +178,13 @@ def multilabel_margin_loss(x: Any, target: Any, *, reduction: str = "mean") -> T
     tensor(0.85)
     """
     x, target = as_tensor(x), as_tensor(target)
-    if x.shape != target.shape or x.ndim not in (1, 2):
+    if x.shape != target.shape or x.ndim > 2 or 0 in x.shape[-1:]:
         raise ShapeError(
             f"multilabel_margin_loss received x of shape {x.shape} and classes {target.shape}",
             why="each sample has a list of as many class numbers as there are classes",
             instead="both of shape (N, C), the list filled up with -1",
         )
-    count = x.shape[-1]
+    count = x.shape[-1] if x.ndim else 1
     if target.numel() and not (int(target.min().item()) >= -1 and int(target.max().item()) < count):
         raise LabelError(
             f"multilabel_margin_loss received classes from {target.min().item()} to {target.max().item()}",
@@ -227,10 +227,20 @@ def triplet_margin_loss(
     >>> triplet_margin_loss([[0.0]], [[1.0]], [[1.5]])
     tensor(0.5)
     """
+    _checked_margin("triplet_margin_loss", margin)
     near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
     if swap:
         far = minimum(far, pairwise_distance(positive, negative, p, eps))
     return reduced("triplet_margin_loss", above_zero(near - far + margin), reduction)
+
+
+def _checked_margin(name: str, margin: float) -> None:
+    if not margin > 0:
+        raise ArgumentError(
+            f"{name}(margin={margin})",
+            why="equal distances are to cost something",
+            instead="a margin above 0",
+        )
 
 
 def triplet_margin_with_distance_loss(
@@ -250,12 +260,7 @@ def triplet_margin_with_distance_loss(
     tensor(0.5)
     """
     distance = pairwise_distance if distance_function is None else distance_function
-    if margin <= 0:
-        raise ArgumentError(
-            f"triplet_margin_with_distance_loss(margin={margin})",
-            why="equal distances are to cost something",
-            instead="a margin above 0",
-        )
+    _checked_margin("triplet_margin_with_distance_loss", margin)
     anchor, positive, negative = as_tensor(anchor), as_tensor(positive), as_tensor(negative)
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:

@@ -131,7 +131,7 @@ def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, ep
             why="the channels on axis 1 are divided into groups of one size",
             instead="a number of groups that divides the number of channels",
         )
-    grouped = reshape(x, (x.shape[0], num_groups, -1))
+    grouped = reshape(x, (x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups))
     _, away, variance = _moments(grouped, (2,))
     normal = reshape(away * rsqrt(variance + eps), x.shape)
     return _affine(normal, weight, bias, (1, -1, *(1,) * (x.ndim - 2)))

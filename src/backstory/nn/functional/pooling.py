@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backstory.arrays.windows import Windows
-from backstory.errors import ArgumentError, ShapeError
+from backstory.errors import ArgumentError, DtypeError, ShapeError
 from backstory.functions.comparison import where
 from backstory.functions.joining import pad
 from backstory.functions.shape import reshape
@@ -169,7 +169,8 @@ class _Grid(NamedTuple):
 
 
 def _largest(grid: _Grid, x: Any, return_indices: bool) -> Any:
-    entries = grid.cut(-math.inf)
+    dtype = as_tensor(x).dtype
+    entries = grid.cut(-math.inf if dtype.kind == "f" else int(np.iinfo(dtype).min))
     values = _shaped(apply(TABLE["max"], entries, axis=2, keepdims=False, first=True), x, grid.rank)
     if not return_indices:
         return values
@@ -180,6 +181,13 @@ def _largest(grid: _Grid, x: Any, return_indices: bool) -> Any:
 
 
 def _mean(grid: _Grid, x: Any, counts: Any) -> Tensor:
+    dtype = as_tensor(x).dtype
+    if dtype.kind != "f":
+        raise DtypeError(
+            f"average pooling of {dtype}",
+            why="the mean of integers is not an integer",
+            instead="x.to(backstory.float32)",
+        )
     total = grid.cut(0.0).sum(2)
     if isinstance(counts, np.ndarray):
         counts = as_tensor(counts.astype(total.dtype))
@@ -194,6 +202,12 @@ def _batched(name: str, rank: int, x: Any) -> Tensor:
             why=f"images have {rank} axes, behind channels and samples",
             instead="x of shape (N, C, …)",
         )
+    if 0 in x.shape[-rank - 1 :]:
+        raise ShapeError(
+            f"{name} received x of shape {x.shape}",
+            why="without channels and entries there is nothing to pool",
+            instead="an empty batch at most: x of shape (0, C, …)",
+        )
     return x if x.ndim == rank + 2 else reshape(x, (1, *x.shape))
 
 
@@ -207,7 +221,7 @@ def _grid(name: str, rank: int, x: Any, how: tuple[Any, ...], ceil_mode: bool) -
     """Windows of one size at regular places."""
     x = as_tensor(x)
     kernel = each("kernel_size", how[0], rank)
-    stride = kernel if how[1] is None else each("stride", how[1], rank)
+    stride = kernel if how[1] is None or how[1] == () else each("stride", how[1], rank)
     padding, dilation = each("padding", how[2], rank, 0), each("dilation", how[3], rank)
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
         raise ArgumentError(
@@ -258,10 +272,8 @@ def _covering(name: str, rank: int, x: Any, output_size: Any) -> _Grid:
     x = as_tensor(x)
     image = as_image(_batched(name, rank, x))
     asked = (output_size,) * rank if output_size is None or isinstance(output_size, int) else output_size
-    sizes = image.shape[4 - rank :]
-    wanted = two(
-        each("output_size", tuple(s if n is None else n for n, s in zip(asked, sizes, strict=True)), rank)
-    )
+    sizes = dict(enumerate(image.shape[4 - rank :]))
+    wanted = two(each("output_size", [sizes.get(i) if n is None else n for i, n in enumerate(asked)], rank))
     rows, columns = (_spans(n, count) for n, count in zip(image.shape[2:], wanted, strict=True))
     # Entries and then windows, along rows and columns: (N, C, rows, entries, columns, entries).
     spread = _spread(_spread(image, columns, 3), rows, 2)
@@ -270,7 +282,8 @@ def _covering(name: str, rank: int, x: Any, output_size: Any) -> _Grid:
     def cut(filling: float) -> Tensor:
         full = spread if inside.all() else where(as_tensor(inside), spread, filling)
         ordered = full.permute(0, 1, 3, 5, 2, 4)
-        return reshape(ordered, (*ordered.shape[:2], -1, *ordered.shape[4:]))
+        entries = ordered.shape[2] * ordered.shape[3]
+        return reshape(ordered, (*ordered.shape[:2], entries, *ordered.shape[4:]))
 
     return _Grid(rank, rows, columns, cut)
 
