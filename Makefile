@@ -4,13 +4,17 @@ BIN := .venv/bin
 # One thread per BLAS call: the suite runs two processes at once.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test lint browser bench clean
+.PHONY: demo test search lint browser bench clean
 
 demo: .venv/all
 	$(BIN)/backstory demo
 
 test: lint browser
 	$(BIN)/python -m pytest -n 2 -q
+
+# Random draws, many and others every time; `make search SEED=3` repeats one search. Never part of `make test`.
+search: .venv/test
+	$(BIN)/python -m pytest -n 2 -q -m hypothesis --hypothesis-profile=search $(SEED:%=--hypothesis-seed=%) tests
 
 lint: .venv/test
 	$(BIN)/ruff check src tests benchmarks examples

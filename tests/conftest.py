@@ -10,6 +10,7 @@ import backstory
 from backstory.graph import context
 
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=40)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=800, print_blob=True)
 hypothesis.settings.load_profile("deterministic")
 
 

@@ -22,8 +22,17 @@ LENGTHS = {"shape", "sizes", "length"}
 ENTRIES = (0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, math.inf, -math.inf, math.nan)
 # The records whose functions have brought the arguments to one dtype before.
 ONE_DTYPE = {"overwrite"}
-FLOATS = ("float32", "float64")
-WHOLE = ("bool", "uint8", "int32", "int64")
+# The records whose functions refuse whole numbers.
+OF_FLOATS = {"cross_entropy"}
+# The records that LAPACK computes: what it makes of infinity and NaN differs from library to library.
+FINITE = {"inv", "solve"}
+FLOATS = ("float16", "float32", "float64")
+WHOLE = ("bool", "uint8", "int8", "int16", "int32", "int64")
+
+# Seeds, and what is drawn as a function of one. Into numbers of 100 and more, and into all floats, Hypothesis
+# mixes the literals of the modules that happen to be loaded, also when derandomized: a test that draws such
+# numbers draws others when a literal anywhere changes, or the order of the tests.
+SEEDS = st.lists(st.integers(0, 99), min_size=3, max_size=3)
 
 
 def _diag_shape(shapes: tuple[Any, ...], params: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,10 +130,12 @@ def entries(case: Case, dtypes: list[str], rng: np.random.Generator, special: bo
 def drawn(draw: Callable[..., Any], op: Op, dtypes: tuple[str, ...], special: bool) -> Any:
     """A case of ``op`` and its arguments; mostly of one dtype, at times of a dtype for each argument."""
     case = draw(resized(op))
+    special = special and op.name not in FINITE
+    dtypes = tuple(d for d in dtypes if op.name not in OF_FLOATS or d in FLOATS)
     one = draw(st.sampled_from(dtypes))
     mixed = len(case.shapes) > 1 and op.name not in ONE_DTYPE and draw(st.integers(0, 3)) == 0
     chosen = [draw(st.sampled_from(dtypes)) if mixed else one for _ in case.shapes]
-    return case, entries(case, chosen, np.random.default_rng(draw(st.integers(0, 2**32 - 1))), special)
+    return case, entries(case, chosen, np.random.default_rng(draw(SEEDS)), special)
 
 
 EVERY = tuple(TABLE.values())

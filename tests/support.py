@@ -54,6 +54,8 @@ TORCH: dict[str, Callable[..., Any]] = {
     ),
     "prelu": lambda x, slope: _torch_prelu(x, slope),
     "rrelu": lambda x, slope: _torch_prelu(x, slope),
+    "atan2": lambda y, x: torch.atan2(*_promoted(y, x)),
+    "solve": lambda a, b: _torch_solve(a, b),
     "threshold": lambda x, threshold=0.0, value=0.0: torch.nn.functional.threshold(x, threshold, value),
     "hardsigmoid": lambda x: _torch_hardsigmoid(x),
 }
@@ -150,9 +152,20 @@ def _torch_unfold(x: Any, windows: Any) -> Any:
     return cut.reshape(*x.shape[:2], *windows.kernel, *windows.counts(x.shape[2:]))
 
 
+def _promoted(x: Any, y: Any) -> tuple[Any, Any]:
+    # PyTorch's own gradient of atan2 negates an unsigned y before it becomes a float.
+    dtype = torch.result_type(x, y)
+    return x.to(dtype), y.to(dtype)
+
+
 def _torch_prelu(x: Any, slope: Any) -> Any:
-    dtype = torch.result_type(x, slope)
-    return torch._prelu_kernel(*torch.broadcast_tensors(x.to(dtype), slope.to(dtype)))
+    return torch._prelu_kernel(*torch.broadcast_tensors(*_promoted(x, slope)))
+
+
+def _torch_solve(a: Any, b: Any) -> Any:
+    # Right sides of the shape of A's columns are vectors to PyTorch; the record has matrices alone.
+    batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return torch.linalg.solve(a, b.expand(*batch, *b.shape[-2:]))
 
 
 def _torch_hardsigmoid(x: Any) -> Any:

@@ -68,7 +68,7 @@ def run(library, steps):
     return np.asarray(leaf.grad.numpy()), values
 
 
-@settings(max_examples=300)
+@settings(max_examples=settings.default.max_examples * 8)
 @given(st.lists(STEP, min_size=2, max_size=9))
 def test_programs_have_pytorchs_gradients_or_are_refused_where_it_refuses(steps):
     with np.errstate(all="ignore"):

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from drawn import SEEDS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,10 +18,12 @@ from backstory.insight.certificate import decompose, exact_dot
 SIZES = st.sampled_from(
     [0.0, 1e-3, 1.0, 3.3, 1e8, 1e16, -1.0, -1e8, -1e16, 1e-160, -1e-160, 5e-324, 1e150, -1e150]
 )
+ORDINARY = SEEDS.map(lambda seed: float(np.random.default_rng(seed).uniform(-10, 10)))
 NUMBERS = st.one_of(
     SIZES,
-    st.floats(-10, 10),
-    st.builds(lambda x, e: math.ldexp(x, e), st.floats(-2, 2), st.integers(-300, 300)),
+    st.integers(-10, 10).map(float),
+    ORDINARY,
+    st.builds(lambda x, e: math.ldexp(x, 4 * e), ORDINARY, st.integers(-75, 75)),
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drawn import EVERY, FLOATS, WHOLE, cases_of, drawn
+from drawn import EVERY, FLOATS, SEEDS, WHOLE, cases_of, drawn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import close, forward, leaf, smooth_arguments, torch_leaf, torch_result
@@ -25,23 +25,29 @@ STRICTER = {
     "pow": "an integer to a negative power is no integer",
     "median": "of no integers",
     "flip": "a scalar has no axis",
+    "solve": "of no equations in half precision, which PyTorch has no others of",
     "roll": "an axis must be there, also of an empty tensor",
     "index_add": "an index must be in bounds, also where nothing is there",
     "cross_entropy": "labels of no class",
     "conv": "two dtypes, also of an empty batch",
+    "matmul": "two dtypes, also of an empty batch",
 }
 # What PyTorch refuses and a record takes, whatever the dtypes.
 LAXER = {
     "bce": "the function checks that predictions are between 0 and 1",
     "tril": "a vector is a row",
     "triu": "a vector is a row",
-    "take": "of slices without entries nothing can be out of bounds; the function checks",
 }
 # The records whose gradient differs from PyTorch's where an entry is special, and why.
 OTHER_GRADIENT = {
     "softsign": "at infinity 0, the limit, where PyTorch has NaN",
     "bce": "of the labels: the bounded logarithm's, where PyTorch's is infinite; its 1e-12 is a float32",
 }
+# The records whose gradient at NaN PyTorch lets the place decide: in vector registers it is another than in
+# the rest after the last whole one (relu6 of 1 NaN and of 64, for example). Ours is the rest's.
+IN_REGISTERS = {"relu6", "hardtanh", "hardswish", "softshrink", "hardshrink", "elu", "selu", "celu"}
+# And where one NaN alone has no spread: PyTorch has infinity without an axis, and NaN with one.
+UNDECIDED_AT_NAN = IN_REGISTERS | {"var"}
 # The records whose dtype differs from PyTorch's for whole numbers, and why.
 OTHER_DTYPE = {
     "any": "bool, where PyTorch has uint8 for uint8",
@@ -49,7 +55,7 @@ OTHER_DTYPE = {
     "softmax": "a float, where PyTorch has the dtype of an empty tensor of integers",
     "log_softmax": "a float, where PyTorch has the dtype of an empty tensor of integers",
 }
-EPS = {np.dtype("float32"): 1e-5, np.dtype("float64"): 1e-11}
+EPS = {np.dtype("float16"): 1e-3, np.dtype("float32"): 1e-5, np.dtype("float64"): 1e-11}
 
 STEP = 1e-6
 
@@ -57,7 +63,7 @@ records = pytest.mark.parametrize("op", EVERY, ids=lambda op: op.name)
 differentiable = pytest.mark.parametrize(
     "op", [op for op in EVERY if op.differentiable], ids=lambda op: op.name
 )
-quick = settings(suppress_health_check=list(HealthCheck), max_examples=25)
+quick = settings(suppress_health_check=list(HealthCheck), max_examples=settings.default.max_examples * 5 // 8)
 
 
 def test_every_record_is_drawn():
@@ -150,7 +156,9 @@ def _compare_gradients(op: Op, mine: Any, theirs: Any, out: Any, expected: torch
     for x, y in zip(mine, theirs, strict=True):
         if x.requires_grad:
             g = torch.zeros_like(y) if y.grad is None else y.grad
-            _agree(x.grad.numpy(), g.numpy(), min((x.dtype, out.dtype), key=lambda d: d.itemsize))
+            decided = ~np.isnan(x.detach().numpy()) | (op.name not in UNDECIDED_AT_NAN)
+            eps_of = min((x.dtype, out.dtype), key=lambda d: d.itemsize)
+            _agree(x.grad.numpy()[decided], g.numpy()[decided], eps_of)
 
 
 def _rules(op: Op, case: Case, arrays: list[Any], i: int, g: np.ndarray, t: np.ndarray) -> tuple[Any, Any]:
@@ -176,7 +184,7 @@ def test_on_any_draw_vjp_is_the_transpose_of_jvp_and_jvp_the_limit_of_difference
         return
     if not np.isfinite(ans).all():  # of no entries, and of too few
         return
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    rng = np.random.default_rng(data.draw(SEEDS))
     g = np.asarray(rng.normal(size=ans.shape))
     for i in smooth_arguments(arrays):
         t = np.asarray(rng.normal(size=arrays[i].shape))

@@ -10,6 +10,7 @@ import torch
 from support import close, leaf, torch_leaf
 
 import backstory
+from backstory.errors import ShapeError
 from backstory.nn import functional
 
 INF, NAN = np.inf, np.nan
@@ -54,7 +55,22 @@ def test_max_along_an_axis_equals_pytorch(dim, keepdim):
 
 def test_max_passes_nan_on_as_in_pytorch():
     compare(lambda x: x.max(), lambda x: x.max(), np.array([1.0, NAN, 2.0]))
+    compare(lambda x: x.max(0).values, lambda x: x.max(0).values, np.array([1.0, NAN, 2.0]))
+    for name in ("amax", "amin"):
+        compare(
+            lambda x, f=name: getattr(x, f)(), lambda x, f=name: getattr(x, f)(), np.array([1.0, NAN, 2.0])
+        )
+        compare(
+            lambda x, f=name: getattr(x, f)(0), lambda x, f=name: getattr(x, f)(0), np.array([[1.0, NAN]])
+        )
     assert backstory.tensor([1.0, NAN, NAN]).argmax().item() == 1
+
+
+@pytest.mark.parametrize("order", [-1.5, -INF, INF])
+@pytest.mark.parametrize("shape", [(0,), (0, 3)])
+def test_norms_that_nothing_has_are_refused(order, shape):
+    with pytest.raises(ShapeError):
+        backstory.vector_norm(backstory.tensor(np.zeros(shape)), order, 0)
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "logsumexp", "log_softmax"])
@@ -97,6 +113,7 @@ def test_products_of_all_mixes_of_zeros_infinities_and_nan_equal_pytorch(count):
     for mix in itertools.product(MIXED, repeat=count):
         compare(lambda x: x.prod(), lambda x: x.prod(), np.array(mix))
         compare(lambda x: x.prod(0), lambda x: x.prod(0), np.array(mix))
+        compare(lambda x: x.cumprod(0), lambda x: x.cumprod(0), np.array(mix))
 
 
 @pytest.mark.parametrize("dim", [0, 1])
@@ -105,6 +122,7 @@ def test_products_along_an_axis_of_all_mixes_equal_pytorch_also_where_only_one_r
         data = np.array(mix).reshape(2, 2)
         compare(lambda x: x.prod(dim), lambda x: x.prod(dim), data)
         compare(lambda x: x.prod(dim, keepdim=True), lambda x: x.prod(dim, keepdim=True), data)
+        compare(lambda x: x.cumprod(dim), lambda x: x.cumprod(dim), data)
 
 
 def test_logsumexp_of_infinity_is_infinity():

@@ -26,10 +26,11 @@ PLACES = ("device", "layout", "pin_memory", "memory_format")
 @functools.cache
 def database() -> dict[str, Any]:
     """Every ``OpInfo`` by its name, with its variant after a dot."""
+    profile = hypothesis.settings.get_current_profile_name()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torch.testing._internal.common_methods_invocations import op_db
-    hypothesis.settings.load_profile("deterministic")  # the import loads a profile of its own
+    hypothesis.settings.load_profile(profile)  # the import loads a profile of its own
     found = {}
     for info in op_db:
         found[f"{info.name}.{info.variant_test_name}" if info.variant_test_name else info.name] = info

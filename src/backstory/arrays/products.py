@@ -50,9 +50,15 @@ def running_products_pullback(xp: Any, g: Any, ans: Any, x: Any) -> Any:
     """
     if xp is not eager:
         return xp.sum(xp.reshape(g, (*g.shape[:-1], 1, -1)) * _running(xp, x), axis=-1)
-    before, first, filled = _zeros(x)
-    sums = np.flip(np.flip(g * ans, -1).cumsum(-1), -1)
-    freed = np.flip(np.flip(g * filled.cumprod(-1), -1).cumsum(-1), -1)
+    if x.shape[-1] == 1:
+        return g
+    zeros = (x == 0).cumsum(-1)
+    before, after = zeros == 0, zeros == 1
+    first = after & (x == 0)
+    sums = np.flip(np.flip(np.where(before, g * ans, 0), -1).cumsum(-1), -1)
+    # What the first zero holds back: all before it, times the products from it to the second zero.
+    products = np.where(after & ~first, x, 1).cumprod(-1) * np.where(after, g, 0)
+    freed = products.sum(-1, keepdims=True) * np.where(before, x, 1).prod(-1, keepdims=True)
     return np.where(before, sums / np.where(before, x, 1), np.where(first, freed, 0)).astype(g.dtype)
 
 
@@ -66,18 +72,11 @@ def running_products_tangent(xp: Any, t: Any, ans: Any, x: Any) -> Any:
     """
     if xp is not eager:
         return xp.sum(xp.reshape(t, (*t.shape, 1)) * _running(xp, x), axis=-2)
-    before, first, filled = _zeros(x)
+    zeros = (x == 0).cumsum(-1)
+    before, first = zeros == 0, (zeros == 1) & (x == 0)
     smooth = ans * np.where(before, t / np.where(before, x, 1), 0).cumsum(-1)
-    freed = filled.cumprod(-1) * np.where(first, t, 0).sum(-1, keepdims=True)
+    freed = np.where(first, 1, x).cumprod(-1) * np.where(first, t, 0).sum(-1, keepdims=True)
     return np.where(before, smooth, freed).astype(t.dtype)
-
-
-def _zeros(x: Any) -> tuple[Any, Any, Any]:
-    """What comes before the first zero, the first zero itself, and ``x`` with 1 in its place."""
-    zero = x == 0
-    seen = zero.cumsum(-1)
-    first = zero & (seen == 1)
-    return seen == 0, first, np.where(first, 1, x).astype(x.dtype, copy=False)
 
 
 def _without_itself(xp: Any, x: Any) -> Any:

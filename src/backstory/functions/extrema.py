@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from backstory.core import apply
+from backstory.core import apply, as_tensor
 from backstory.functions.comparison import maximum, minimum
 from backstory.indexing import axes
 from backstory.ops import TABLE
@@ -59,12 +59,18 @@ def _extreme(name: str, x: Any, dim: Any, keepdim: bool, of_two: Any, place: Any
 
 def amax(x: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The largest entry over ``dim``; equal maxima share its gradient evenly."""
-    return apply(TABLE["max"], x, axis=axes(dim), keepdims=keepdim)
+    return _over("max", x, dim, keepdim)
 
 
 def amin(x: Any, dim: Any = None, keepdim: bool = False) -> Tensor:
     """The smallest entry over ``dim``; equal minima share its gradient evenly."""
-    return apply(TABLE["min"], x, axis=axes(dim), keepdims=keepdim)
+    return _over("min", x, dim, keepdim)
+
+
+def _over(name: str, x: Any, dim: Any, keepdim: bool) -> Tensor:
+    x = as_tensor(x)
+    every = tuple(range(x.ndim))  # said in full: a NaN of all entries is another matter than one of axes
+    return apply(TABLE[name], x, axis=every if axes(dim) is None else axes(dim), keepdims=keepdim)
 
 
 def aminmax(x: Any, *, dim: int | None = None, keepdim: bool = False) -> MinMax:

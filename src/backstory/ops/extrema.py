@@ -11,12 +11,16 @@ __all__ = ["OPS"]
 
 
 def _share(xp: Any, ans: Any, x: Any, axis: Any, first: Any) -> Any:
-    """How much of the gradient each entry takes: ties share evenly, or the ``first`` takes all."""
+    """How much of the gradient each entry takes: ties share evenly, or the ``first`` takes all.
+
+    A NaN is the largest of all; among the entries of an axis it equals nothing, and the shares are NaN.
+    """
     if first is not None and x.shape:
         places = xp.reshape(xp.arange(x.shape[axis]), _along(x, axis))
         return xp.astype(places == first(xp, x, axis), x.dtype)
     top = xp.reshape(ans, kept_shape(x.shape, axis))
-    ties = xp.astype((x == top) | ((x != x) & (top != top)), x.dtype)
+    equal = (x == top) | ((x != x) & (top != top)) if axis is None else x == top
+    ties = xp.astype(equal, x.dtype)
     return ties / xp.sum(ties, axis=axis, keepdims=True)
 
 

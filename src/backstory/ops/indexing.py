@@ -55,9 +55,16 @@ put = Linear(
     fresh=True,
 )
 
+
+def _take(xp: Any, x: Any, index: Any, axis: int, length: int) -> Any:
+    if not length and 0 not in index.shape:  # which NumPy allows where other axes are empty too
+        raise IndexError(f"an index into axis {axis}, which has no entries")
+    return xp.take(x, index, axis=axis)
+
+
 take = General(
     name="take",
-    forward=lambda xp, x, index, axis, length: xp.take(x, index, axis=axis),
+    forward=_take,
     vjps=(lambda xp, g, ans, x, index, axis, length: add_slices(xp, g, index, length, axis), None),
     tangent=lambda xp, tangents, ans, x, index, axis, length: xp.take(tangents[0], index, axis=axis),
     formula=r"x_{i_k}",

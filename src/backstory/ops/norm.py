@@ -16,7 +16,7 @@ def _norm(xp: Any, x: Any, order: float = 2.0, axis: Any = None, keepdims: bool 
     size = xp.abs(x)
     if order == math.inf:
         return xp.max(size, axis=axis, keepdims=keepdims)
-    if order == -math.inf:
+    if order == -math.inf or (order < 0 and 0 in x.shape):  # refuses an axis without entries
         return xp.min(size, axis=axis, keepdims=keepdims)
     if order == 0:
         return xp.sum(xp.astype(x != 0, x.dtype), axis=axis, keepdims=keepdims)
