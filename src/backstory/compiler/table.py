@@ -1,0 +1,144 @@
+"""A plan as a table: kernels and the blocks of their arguments, run in order by one loop of native code.
+
+**The calling convention.** A kernel is a C function ``void kernel(int64 block)``. Its only argument is the
+address of its *block*: a row of 64-bit words, each an integer (a size, a stride counted in entries, the
+address of an array's first entry) or a float64, as its bits stand in memory. What the words mean is agreed
+between who writes the kernel and who fills the block. Kernels written in Python read them by place, in the
+words of :mod:`backstory.compiler.language`: ``integer(block, 0)``, ``number(block, 1)``,
+``array(block, 2, float32)``.
+
+>>> from backstory.compiler.kernels import kernel
+>>> scale = kernel("scale", '''
+... def scale(block):
+...     count = integer(block, 0)
+...     factor = float32(number(block, 1))
+...     x, y = array(block, 2, float32), array(block, 3, float32)
+...     for i in range(count):
+...         y[i] = x[i] * factor
+... ''')
+>>> x, y = np.arange(4, dtype=np.float32), np.empty(4, np.float32)
+>>> table = Table()
+>>> entry = table.add(scale, [4, 0.5, x.ctypes.data, y.ctypes.data])
+>>> table.run()
+>>> y
+array([0. , 0.5, 1. , 1.5], dtype=float32)
+
+A word is changed for later runs by assignment; a float is told from an integer by its type:
+
+>>> entry[1] = 2.0
+>>> table.run()
+>>> y
+array([0., 2., 4., 6.], dtype=float32)
+
+Several blocks make one entry whose parts may run side by side, on as many threads as there are
+(:mod:`backstory.compiler.workers`): halves of one loop, or kernels that have nothing to do with each other.
+Each part has all its words to itself, so a part that sums can write its sum to a place of its own.
+
+>>> halves = table.add_parts([
+...     (scale, [2, 10.0, x.ctypes.data, y.ctypes.data]),
+...     (scale, [2, 10.0, x.ctypes.data + 8, y.ctypes.data + 8]),
+... ])
+>>> table.run()
+>>> y
+array([ 0., 10., 20., 30.], dtype=float32)
+
+A table does not own the arrays whose addresses stand in it: who fills it keeps them alive.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from backstory.compiler.driver import builtin, driver
+from backstory.compiler.workers import Pool, pool
+from backstory.errors import ArgumentError
+
+__all__ = ["Block", "Table"]
+
+_MOST_PARTS = 2**16 - 1
+
+
+class Block:
+    """The words that a kernel reads: assign to change one. ``address`` is where they stand.
+
+    >>> block = Block([3, 0.5])
+    >>> block[0], block.number(1)
+    (3, 0.5)
+    """
+
+    __slots__ = ("_memory", "_numbers", "_words", "address")
+
+    def __init__(self, words: Sequence[int | float]) -> None:
+        self._memory = (ctypes.c_int64 * len(words))()
+        self.address: int = ctypes.addressof(self._memory)
+        self._words = memoryview(self._memory).cast("B").cast("q")
+        self._numbers = memoryview(self._memory).cast("B").cast("d")
+        for place, word in enumerate(words):
+            self[place] = word
+
+    def __setitem__(self, place: int, word: int | float) -> None:
+        if isinstance(word, float):
+            self._numbers[place] = word
+        else:
+            self._words[place] = word
+
+    def __getitem__(self, place: int) -> int:
+        return self._words[place]
+
+    def number(self, place: int) -> float:
+        """The word as a float64."""
+        return self._numbers[place]
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+
+class Table:
+    """Kernels with their blocks, run in order. ``run()`` runs them all, without the GIL.
+
+    Entries are added before or between runs, never during one, and a table is run by one thread at a time.
+    ``workers`` is the pool that takes parts of entries; unless given it is the process's own.
+    """
+
+    def __init__(self, workers: Pool | None = None) -> None:
+        self._pool = workers or pool()
+        self._blocks: list[Block] = []
+        self._rows = np.zeros((16, 3), np.int64)
+        self._header = np.zeros(6, np.int64)
+        self._header[2] = self._pool.address
+        self.run: Callable[[], None] = builtin("run", driver().call, self._header.ctypes.data)
+        self._place()
+
+    def __len__(self) -> int:
+        """How many kernels one run calls."""
+        return len(self._blocks)
+
+    def add(self, kernel: int, words: Sequence[int | float]) -> Block:
+        """Append a call of the kernel at address ``kernel`` with a block of ``words``, which is returned."""
+        return self.add_parts([(kernel, words)])[0]
+
+    def add_parts(self, parts: Sequence[tuple[int, Sequence[int | float]]]) -> list[Block]:
+        """Append calls that may run side by side: none writes what another reads or writes."""
+        if not 0 < len(parts) <= _MOST_PARTS:
+            raise ArgumentError(
+                f"add_parts with {len(parts)} parts",
+                why=f"an entry has from 1 to {_MOST_PARTS} parts",
+                instead="fewer and larger parts; as many as there are threads are enough",
+            )
+        blocks = [Block(words) for _, words in parts]
+        start = len(self._blocks)
+        self._blocks += blocks
+        if len(self._blocks) > len(self._rows):
+            self._rows = np.resize(self._rows, (2 * len(self._blocks), 3))
+        for row, ((kernel, _), block) in enumerate(zip(parts, blocks, strict=True), start):
+            self._rows[row] = (kernel, block.address, 1)
+        self._rows[start, 2] = len(parts)
+        self._header[3] |= len(parts) > 1
+        self._place()
+        return blocks
+
+    def _place(self) -> None:
+        self._header[:2] = (self._rows.ctypes.data, len(self._blocks))
