@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -99,6 +99,10 @@ class Module:
                 why="the module has nowhere to register it yet",
                 instead="super().__init__() as the first line of __init__",
             )
+        computed: Any = self._modules.get("parametrizations")
+        if computed is not None and name in computed._modules and isinstance(value, Tensor):
+            computed._modules[name].assign(value)
+            return
         if name in self._buffers and (value is None or isinstance(value, Tensor)):
             self._buffers[name] = value
             object.__setattr__(self, name, value)
@@ -112,6 +116,15 @@ class Module:
         if register is not None:
             register[name] = value
         object.__setattr__(self, name, value)
+
+    if not TYPE_CHECKING:  # for the checker attributes are those that classes declare
+
+        def __getattr__(self, name: str) -> Any:
+            """A parameter that is computed from others (:mod:`backstory.nn.utils.parametrize`)."""
+            computed = self.__dict__.get("_modules", {}).get("parametrizations")
+            if computed is not None and name in computed._modules:
+                return computed._modules[name]()
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _forget(self, name: str, besides: Any = None) -> None:
         """Own nothing under ``name``, ``besides`` in one register: there it keeps its place."""
@@ -367,5 +380,8 @@ class Module:
         lines = [
             f"  ({name}): " + repr(module).replace("\n", "\n  ") for name, module in self._modules.items()
         ]
-        body = "\n" + "\n".join(lines) + "\n" if lines else self.extra_repr()
+        extra = self.extra_repr()
+        if lines and extra:
+            lines = ["  " + extra.replace("\n", "\n  "), *lines]
+        body = "\n" + "\n".join(lines) + "\n" if lines else extra
         return f"{type(self).__name__}({body})"

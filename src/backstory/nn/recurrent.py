@@ -67,7 +67,7 @@ class _Recurrent(Module):
 
     def _weights(self, suffix: str) -> Weights:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-        return [self._parameters.get(name + suffix) for name in names]
+        return [getattr(self, name + suffix, None) for name in names]
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draw all parameters anew."""
