@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from backstory.arrays import eager
 from backstory.errors import ArgumentError, BackstoryError
 from backstory.graph import Held, InferenceCounter, Node, context
 from backstory.history import View, refresh
@@ -23,10 +22,24 @@ from backstory.promotion import checked_dtype, get_default_dtype, promote
 if TYPE_CHECKING:
     from backstory.tensor import Tensor
 
-__all__ = ["Core", "apply", "as_operand", "as_tensor", "binary", "plain", "record", "tensor", "wrap"]
+__all__ = [
+    "Core",
+    "apply",
+    "as_operand",
+    "as_tensor",
+    "binary",
+    "entries",
+    "plain",
+    "record",
+    "tensor",
+    "tracing",
+    "wrap",
+]
 
 
 SMALL_CONSTANT = 64  # entries
+# Not empty while a thread traces a step: then new arrays and gradients are its business too.
+tracing: list[Any] = []
 _WEAK = frozenset((type(None), bool, int, float))
 
 
@@ -69,12 +82,16 @@ class Core:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that ``backward()`` has added up here; that of an intermediate result is not kept."""
+        if tracing and context().trace is not None:
+            context().trace.reads_gradient(self)
         if self._grad is None and self._grad_fn is not None:
             warn_of_no_gradient(self)
         return self._grad
 
     @grad.setter
     def grad(self, gradient: Tensor | None) -> None:
+        if tracing and context().trace is not None:
+            context().trace.sets_gradient(self)
         self._grad = gradient
 
     @property
@@ -120,6 +137,9 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
     needing: list[int] = []
     dtype: Any = None
     mixed = False
+    xp, trace = ctx.xp, ctx.trace
+    if trace is not None:
+        trace.enter(op.name, args)
     for i, a in enumerate(args):
         if isinstance(a, kind):
             if a.level:
@@ -138,9 +158,9 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
     if dtype is None:
         return apply(op, as_tensor(args[0]), *args[1:], **params)
     if (mixed or dtype.kind != "f") and op.dtypes != "free":
-        arrays = ctx.quiet.run(promote, op.name, op.dtypes, eager, arrays)
+        arrays = ctx.quiet.run(promote, op.name, op.dtypes, xp, arrays)
     try:
-        out = ctx.quiet.run(op.forward, eager, *arrays, **params)
+        out = ctx.quiet.run(op.forward, xp, *arrays, **params)
     except BackstoryError:
         raise
     except (ValueError, TypeError, IndexError, OverflowError) as error:
@@ -149,7 +169,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
     if op.residuals:
         out, residuals = out
     if out.__class__ is not np.ndarray:
-        out = np.asarray(out)
+        out = xp.asarray(out)
     result = wrap(out, 0)
     if op.view and np.may_share_memory(out, arrays[0]):
         _share(result, args[0], op, params, ctx.levels[0].grad_enabled)
@@ -234,6 +254,8 @@ def wrap(array: Any, level: int) -> Tensor:
     """A tensor around ``array`` itself (no copy), without history."""
     kind = Core.kind
     result = kind.__new__(kind)
+    if tracing and not level:
+        array = traced(array)
     result.array = array
     result.level = level
     result._requires_grad = False
@@ -244,6 +266,21 @@ def wrap(array: Any, level: int) -> Tensor:
     result._counter = [0, 0, None]
     result._view = None
     return result
+
+
+def entries(x: Any) -> Any:
+    """The array that a tensor of level 0 holds; in a trace a symbol, also of a tensor from outside."""
+    if tracing:
+        trace = context().trace
+        if trace is not None:
+            trace.lift(x)
+    return x.array
+
+
+def traced(array: Any) -> Any:
+    """What a new tensor of level 0 holds: in a trace a symbol, since its memory is made anew in each call."""
+    trace = context().trace
+    return array if trace is None or array.__class__ is not np.ndarray else trace.constant(array)
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -261,6 +298,10 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
         return _copied(data, dtype, requires_grad)
     source = plain(data)
     chosen = None if dtype is None else checked_dtype(dtype)
+    trace = context().trace
+    if trace is not None and not isinstance(source, (bool, int, float, list, tuple)):
+        copy = wrap(trace.copied(source, chosen), 0)
+        return copy.requires_grad_() if requires_grad else copy
     try:
         array = np.array(source, dtype=chosen)
     except (ValueError, TypeError) as error:
@@ -288,7 +329,8 @@ def as_tensor(data: Any) -> Tensor:
         return data
     if isinstance(data, np.ndarray):
         checked_dtype(data.dtype)
-        return wrap(data, 0)
+        trace = context().trace
+        return wrap(data if trace is None else trace.memory(data), 0)
     return tensor(data)
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "RunError",
     "ShapeError",
     "SourceChangedError",
+    "TraceError",
     "VersionError",
 ]
 
@@ -70,6 +71,10 @@ class GraphError(BackstoryError, RuntimeError):
 
 class VersionError(GraphError):
     """A value that the backward walk needs was changed in place."""
+
+
+class TraceError(GraphError):
+    """A step cannot be compiled as it is written."""
 
 
 class GradcheckError(GraphError):

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from backstory.arrays import eager
 from backstory.errors import GraphError
-from backstory.hooks import Extra, Handle
+from backstory.hooks import Extra, Handle, structure
 from backstory.ops import Op
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Node",
     "context",
     "next_order",
+    "structure",
 ]
 
 _order = itertools.count()
@@ -109,6 +111,8 @@ class Context:
         "observer",
         "quiet",
         "relu_at_zero",
+        "trace",
+        "xp",
     )
 
     def __init__(self) -> None:
@@ -117,6 +121,9 @@ class Context:
         self.observer: Any = None
         self.relu_at_zero = 0.0
         self.inference = False
+        # The namespace that arrays of level 0 run on; while a step is compiled, that of its trace.
+        self.xp: Any = eager
+        self.trace: Any = None
         # Hears of every node while anomalies are looked for, and checks what comes out of its rule.
         self.anomaly: Any = None
         self.backward_listeners: list[Callable[[Any], None]] = []

@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Extra", "Handle", "LeafHooks"]
+__all__ = ["Extra", "Handle", "LeafHooks", "structure"]
 
 Hook = Callable[..., Any]
+# How often modules and optimizers were changed in what they are, hooks included; compiled steps look here.
+structure = [0]
 _keys = itertools.count()
 
 
@@ -24,6 +26,7 @@ class Handle:
     """
 
     def __init__(self, hooks: dict[int, Any], hook: Any, first: bool = False) -> None:
+        structure[0] += 1
         self._hooks, self._key = hooks, next(_keys)
         others = dict(hooks) if first else {}
         for key in others:
@@ -33,6 +36,7 @@ class Handle:
 
     def remove(self) -> None:
         """Forget the hook; once more does nothing."""
+        structure[0] += 1
         self._hooks.pop(self._key, None)
 
     def __enter__(self) -> Handle:

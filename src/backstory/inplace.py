@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import numpy as np
 
-from backstory.arrays import eager
-from backstory.core import as_tensor, wrap
+from backstory.core import as_tensor, entries, wrap
 from backstory.errors import BoundsError, DtypeError, GraphError, ShapeError
 from backstory.graph import Node, context, next_order
 from backstory.history import check_changeable, count_change, rebase, unshare, user_line
@@ -66,7 +65,7 @@ def change(x: Any, name: str, function: Callable[[Any], Any]) -> Any:
     node: Node | None = new.grad_fn
     if node is not None:
         unshare(node, since, x._counter)
-    np.copyto(x.array, new.array)
+    np.copyto(entries(x), new.array)
     count_change(x._counter, user_line())
     if node is not None:
         if node.order >= since and node.ans is new.array:  # the memory of x serves for both
@@ -83,7 +82,7 @@ def assign(x: Any, name: str, index: Any, value: Any) -> Any:
     check_changeable(x, name)
     index = raw_index(index)
     try:
-        shape = TABLE["getitem"].forward(eager, x.array, index).shape
+        shape = TABLE["getitem"].forward(context().xp, entries(x), index).shape
     except IndexError as error:
         raise BoundsError(
             f"{name} on a tensor of shape {x.shape} with the index {index!r}",
@@ -91,7 +90,7 @@ def assign(x: Any, name: str, index: Any, value: Any) -> Any:
             instead="an index for each axis at most, from -n to n - 1 on an axis of length n",
         ) from error
     value = _fitted(x, name, shape, value)
-    source = value.array
+    source = entries(value)
     if np.may_share_memory(source, x.array):
         source = source.copy()
     x.array[index] = source

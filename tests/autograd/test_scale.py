@@ -82,7 +82,7 @@ SMALL_STACK = """
 import sys, threading
 sys.path.insert(0, {tests!r})
 import backstory
-from autograd.test_scale import CHAINS
+from test_scale import CHAINS
 
 def run():
     sys.setrecursionlimit(200)
@@ -101,7 +101,7 @@ thread.join()
 
 
 def test_no_chain_needs_a_deep_stack():
-    tests = __file__.rsplit("/autograd/", 1)[0]
+    tests = __file__.rpartition("/")[0]
     script = SMALL_STACK.format(tests=tests, length=LENGTH // 10)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "done", done.stderr[-2000:]

@@ -63,6 +63,8 @@ from numpy import (
     zeros_like,
 )
 
+from backstory.arrays.random import default_generator
+
 __all__ = [
     "abs",
     "acos",
@@ -76,6 +78,7 @@ __all__ = [
     "asarray",
     "asin",
     "asinh",
+    "assume",
     "astype",
     "atan",
     "atan2",
@@ -88,6 +91,7 @@ __all__ = [
     "cosh",
     "cumulative_prod",
     "cumulative_sum",
+    "draw",
     "exp",
     "expm1",
     "eye",
@@ -146,6 +150,7 @@ _or: Any = np.logical_or.reduce
 _and: Any = np.logical_and.reduce
 _matmul = np.matmul
 _einsum = np.einsum
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 _FLOATS = (np.dtype("float32"), np.dtype("float64"))
 
 
@@ -253,6 +258,25 @@ def argsort(x: Any, axis: Any = -1, descending: Any = False, stable: Any = True)
         return x.argsort(axis, kind="stable")
     order = np.flip(np.flip(x, axis).argsort(axis, kind="stable"), axis)
     return x.shape[axis] - 1 - order
+
+
+def draw(generator: Any, function: Any) -> Any:
+    """``function(stream)`` of a generator's NumPy stream; of this thread's own for ``None``."""
+    return function((generator or default_generator()).numpy)
+
+
+def assume(x: Any, low: Any, high: Any, test: Any) -> Any:
+    """Whether low ≤ x ≤ high everywhere; where not, ``test(x)`` may raise why that is wrong."""
+    if x.dtype.kind == "f":
+        kept = not x.size or (x.min() >= low and x.max() <= high)
+    elif low == 0:
+        # Seen as unsigned a negative number is huge, so one maximum finds both kinds.
+        kept = not x.size or _maximum(x.view(_UNSIGNED[x.itemsize]), None) <= high
+    else:
+        kept = not x.size or (_minimum(x, None) >= low and _maximum(x, None) <= high)
+    if not kept:
+        test(x)
+    return kept
 
 
 class linalg:

@@ -194,12 +194,15 @@ def _one_upstream(root: Tensor, g: Any) -> Tensor:
 
 def _as_gradient(part: Any, like: Tensor) -> Tensor:
     if like.level == 0 and not isinstance(part, Tensor):
-        return wrap(np.array(part), 0)
+        return wrap(context().xp.asarray(part, copy=True), 0)
     return part if isinstance(part, Tensor) and part.level >= like.level else wrap(part, like.level)
 
 
 def _accumulate(leaf: Tensor, part: Any, fresh: bool) -> None:
     """leaf._grad ← leaf._grad + part, in memory that nobody else holds."""
+    ctx = context()
+    if ctx.trace is not None:
+        ctx.trace.reads_gradient(leaf)
     if isinstance(part, Tensor) or leaf.level > 0:
         part = _as_gradient(part, leaf)
         if leaf._grad is not None:
@@ -208,7 +211,8 @@ def _accumulate(leaf: Tensor, part: Any, fresh: bool) -> None:
             leaf._grad = part if fresh else part.clone()
     elif leaf._grad is None:
         # A NumPy scalar, which products of 0-d arrays are, could not be changed in place.
-        leaf._grad = wrap(part if fresh and part.__class__ is np.ndarray else np.array(part), 0)
+        fresh = fresh and not isinstance(part, np.generic)
+        leaf._grad = wrap(part if fresh else ctx.xp.asarray(part, copy=True), 0)
     elif leaf._grad.requires_grad:
         leaf._grad = leaf._grad + wrap(part, 0)
     else:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from backstory.errors import GraphError, ShapeError
-from backstory.graph import Node
+from backstory.graph import Node, context
 from backstory.hooks import Extra, LeafHooks
 from backstory.tensor import Tensor, wrap
 
@@ -37,7 +37,9 @@ def arrive_at_node(extra: Extra, node: Node, g: Any, create_graph: bool) -> Any:
     if tensor is not None:
         part = seen(g, node, create_graph)
         if not create_graph:
-            part = wrap(np.array(part.array) if part.level == 0 else part.array, part.level)
+            part = wrap(
+                context().xp.asarray(part.array, copy=True) if part.level == 0 else part.array, part.level
+            )
         tensor._grad = part if tensor._grad is None else tensor._grad + part
     return g
 

@@ -109,9 +109,11 @@ class _Walk:
         xp = namespace(value)  # every cotangent of a walk lives in one namespace
         visit, route, retain = self.visit, self.route, self.retain
         places = None if route is None else route.places
-        slow = context().anomaly is not None
+        slow, trace = context().anomaly is not None, context().trace
         while heap:
             node = heapq.heappop(heap)[1]
+            if trace is not None:
+                trace.walks(node)
             g = pending.pop(node)
             extra = node.extra
             if extra is not None:

@@ -3,3 +3,7 @@
 ``graph`` is what everything here reads and writes: a trace makes one, passes turn one into another, and a
 program runs one.
 """
+
+from backstory.compiler.step import CacheInfo, Step, compile
+
+__all__ = ["CacheInfo", "Step", "compile"]

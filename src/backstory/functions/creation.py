@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backstory.arrays import Generator, default_generator
-from backstory.core import as_tensor, tensor
+from backstory.arrays import Generator
+from backstory.core import as_tensor, tensor, wrap
 from backstory.errors import ArgumentError, GraphError, ShapeError
 from backstory.graph import context
 from backstory.indexing import lengths, raw
@@ -47,9 +47,8 @@ __all__ = [
 
 
 def _made(array: np.ndarray, dtype: Any, requires_grad: bool) -> Tensor:
-    result = as_tensor(
-        array.astype(get_default_dtype() if dtype is None else checked_dtype(dtype), copy=False)
-    )
+    dtype = get_default_dtype() if dtype is None else checked_dtype(dtype)
+    result = wrap(array.astype(dtype, copy=False), 0)
     return result.requires_grad_() if requires_grad else result
 
 
@@ -186,12 +185,18 @@ def _number(name: str, value: Any) -> Any:
 
 
 def _drawn(
-    name: str, draw: Callable[[tuple[int, ...]], Any], shape: tuple[int, ...], dtype: Any, requires_grad: bool
+    name: str,
+    generator: Generator | None,
+    draw: Callable[[Any, tuple[int, ...]], Any],
+    shape: tuple[int, ...],
+    dtype: Any,
+    requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of what ``draw`` gives for a shape; for each sample of ``vmap`` its own, if it says so."""
+    """A tensor of what ``draw(stream, shape)`` gives; for each sample of ``vmap`` its own, if it says so."""
+    xp = context().xp
     levels = context().levels
     if len(levels) == 1:
-        return _made(np.asarray(draw(shape)), dtype, requires_grad)
+        return _made(xp.asarray(xp.draw(generator, lambda s: draw(s, shape))), dtype, requires_grad)
     if any(level.randomness == "error" for level in levels):
         raise GraphError(
             f"{name} inside vmap",
@@ -199,7 +204,8 @@ def _drawn(
             instead="vmap(function, randomness='different') or 'same'",
         )
     apart = [level for level in levels if level.randomness == "different"]
-    result = _made(np.asarray(draw((*(level.size for level in apart), *shape))), dtype, False)
+    whole = (*(level.size for level in apart), *shape)
+    result = _made(xp.asarray(xp.draw(generator, lambda s: draw(s, whole))), dtype, False)
     for level in apart:
         result = level.of_samples(result)
     return result.requires_grad_() if requires_grad else result
@@ -209,16 +215,14 @@ def rand(
     *shape: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """Uniform in [0, 1), from ``generator`` or this thread's default stream."""
-    stream = (generator or default_generator()).numpy
-    return _drawn("rand", stream.random, lengths(shape), dtype, requires_grad)
+    return _drawn("rand", generator, lambda s, n: s.random(n), lengths(shape), dtype, requires_grad)
 
 
 def randn(
     *shape: Any, generator: Generator | None = None, dtype: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """Standard normal, from ``generator`` or this thread's default stream."""
-    stream = (generator or default_generator()).numpy
-    return _drawn("randn", stream.standard_normal, lengths(shape), dtype, requires_grad)
+    return _drawn("randn", generator, lambda s, n: s.standard_normal(n), lengths(shape), dtype, requires_grad)
 
 
 def rand_like(x: Any, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
@@ -246,19 +250,17 @@ def randint(
         raise ArgumentError(
             f"randint({low}, {high})", why="there is no integer between them", instead="low < high"
         )
-    stream = (generator or default_generator()).numpy
-    return _drawn("randint", lambda s: stream.integers(low, high, s), lengths(tuple(size)), dtype, False)
+    return _drawn("randint", generator, lambda s, n: s.integers(low, high, n), lengths(tuple(size)), dtype)
 
 
 def randperm(n: int, generator: Generator | None = None) -> Tensor:
     """The numbers 0 … n − 1 in random order."""
-    stream = (generator or default_generator()).numpy
 
-    def draw(shape: tuple[int, ...]) -> np.ndarray:
+    def draw(stream: Any, shape: tuple[int, ...]) -> np.ndarray:
         orders = [stream.permutation(n) for _ in range(math.prod(shape[:-1]))]
         return np.reshape(orders, shape)
 
-    return _drawn("randperm", draw, (n,), np.int64, False)
+    return _drawn("randperm", generator, draw, (n,), np.int64)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backstory.core import apply, as_tensor
+from backstory.core import apply, as_tensor, entries
 from backstory.errors import ArgumentError, BoundsError, DtypeError, ShapeError
 from backstory.functions.comparison import where
 from backstory.functions.shape import broadcast_shape, broadcast_to, expand, reshape
+from backstory.graph import context
 from backstory.indexing import ints, one_axis
 from backstory.ops import TABLE
 
@@ -111,15 +113,19 @@ def _places(name: str, index: Any, length: int, least: int = 0) -> Tensor:
             why="a place is an integer",
             instead="index.to(backstory.int64), or x[mask] for a mask of bools",
         )
-    if index.level == 0 and index.array.size:
-        low, high = int(index.array.min()), int(index.array.max())
-        if low < least or high >= length:
-            raise BoundsError(
-                f"{name} received the index {low if low < least else high}",
-                why=f"the axis has {length} entries",
-                instead=f"integers from {least} to {length - 1}",
-            )
+    if index.level == 0:
+        context().xp.assume(entries(index), least, length - 1, partial(_refuse_places, name, length, least))
     return index
+
+
+def _refuse_places(name: str, length: int, least: int, index: Any) -> None:
+    """Raise for an index that names no place."""
+    low, high = int(index.min()), int(index.max())
+    raise BoundsError(
+        f"{name} received the index {low if low < least else high}",
+        why=f"the axis has {length} entries",
+        instead=f"integers from {least} to {length - 1}",
+    )
 
 
 def gather(x: Any, dim: int, index: Any) -> Tensor:
@@ -162,7 +168,7 @@ def flat_places(index: Any, shape: tuple[int, ...], axis: int) -> Any:
             others = others + np.arange(length) * strides[i]
     if index.level:  # inside a transform: the same in tensors
         return reshape(index * strides[axis] + as_tensor(others), -1)
-    return as_tensor((index.array.astype(np.int64) * strides[axis] + others).reshape(-1))
+    return as_tensor((entries(index).astype(np.int64) * strides[axis] + others).reshape(-1))
 
 
 def entries_at(x: Tensor, places: Any, shape: tuple[int, ...]) -> Tensor:

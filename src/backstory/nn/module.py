@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from backstory.errors import ArgumentError
-from backstory.graph import context
+from backstory.graph import context, structure
 from backstory.hooks import Handle
 from backstory.nn.hooks import ModuleHooks, call_with_hooks
 from backstory.nn.parameter import Parameter, clear_grad
@@ -61,6 +61,8 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         ctx = context()
         observer = ctx.observer
+        if ctx.trace is not None:
+            ctx.trace.calls(self)
         if observer is None:
             if self._observer is None:
                 if self._hooks is None:
@@ -99,6 +101,7 @@ class Module:
                 why="the module has nowhere to register it yet",
                 instead="super().__init__() as the first line of __init__",
             )
+        structure[0] += 1
         computed: Any = self._modules.get("parametrizations")
         if computed is not None and name in computed._modules and isinstance(value, Tensor):
             computed._modules[name].assign(value)
@@ -136,6 +139,7 @@ class Module:
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         self._forget(name)
+        structure[0] += 1
 
     def register_parameter(self, name: str, value: Parameter | None) -> None:
         """Own ``value`` under ``name``; ``None`` says that there is none, as for ``bias=False``."""
@@ -180,6 +184,7 @@ class Module:
         return self._add_hook("backward", hook, prepend)
 
     def _add_hook(self, kind: str, hook: Any, first: bool) -> Handle:
+        structure[0] += 1
         if self._hooks is None:
             object.__setattr__(self, "_hooks", ModuleHooks())
         assert self._hooks is not None
@@ -201,6 +206,7 @@ class Module:
                 instead="a tensor or None; parameters are assigned as attributes",
             )
         self._check_free(name)
+        structure[0] += 1
         object.__setattr__(self, name, value)
         self._buffers[name] = value
         if not persistent:
@@ -225,6 +231,7 @@ class Module:
                 instead="an instance of a subclass of nn.Module",
             )
         self._check_free(name)
+        structure[0] += 1
         object.__setattr__(self, name, module)
         if module is not None:
             self._modules[name] = module
@@ -304,6 +311,7 @@ class Module:
 
     def train(self: M, mode: bool = True) -> M:
         """Switch this module and all below to training (or evaluation) mode; returns it."""
+        structure[0] += 1
         for module in self.modules():
             object.__setattr__(module, "training", mode)
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -79,7 +78,7 @@ class Adam(Optimizer):
         if group["amsgrad"]:
             v = new["max_exp_avg_sq"] = xp.maximum(state.get("max_exp_avg_sq", v), v)
         # η·m̂/(√v̂ + ε) with both corrections gathered into numbers: (η·c/(1 − β₁ᵗ))·m/(√v + ε·c).
-        correction = math.sqrt(1 - beta2**step)
+        correction = (1 - beta2**step) ** 0.5
         rate = -group["lr"] * correction / (1 - beta1**step)
         change = m / (xp.sqrt(v) + group["eps"] * correction) * rate
         return decayed(p, change, group), new

@@ -14,7 +14,7 @@ import numpy as np
 
 from backstory.arrays import eager
 from backstory.errors import ArgumentError, GraphError, ShapeError
-from backstory.graph import context
+from backstory.graph import context, structure
 from backstory.history import count_change, user_line
 from backstory.nn.parameter import clear_grad
 from backstory.tensor import Tensor, wrap
@@ -26,8 +26,9 @@ def _as_array(value: Any) -> Any:
     return np.asarray(value) if isinstance(value, np.generic) else value
 
 
-def _shared(value: Any) -> Any:
-    return wrap(value, 0) if isinstance(value, np.ndarray) else value
+def _copied(value: Any) -> Any:
+    # Eager steps make new arrays, but compiled ones write into those that are there.
+    return wrap(value.copy(), 0) if isinstance(value, np.ndarray) else value
 
 
 class Handle:
@@ -35,11 +36,13 @@ class Handle:
 
     def __init__(self, hooks: list[Any], hook: Any) -> None:
         self._hooks, self._hook = hooks, hook
+        structure[0] += 1
 
     def remove(self) -> None:
         """Remove it; a second call does nothing."""
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
+            structure[0] += 1
 
 
 def checked_rate(name: str, value: float, upper: float = float("inf")) -> float:
@@ -120,6 +123,7 @@ class Optimizer(ABC):
             new[p] = self.initial_state(p, full)
         self.state.update(new)
         self.param_groups.append(full)
+        structure[0] += 1
 
     def _check_parameter(self, p: Any, seen: Mapping[Tensor, Any]) -> None:
         if not isinstance(p, Tensor) or not p.is_leaf:
@@ -166,6 +170,10 @@ class Optimizer(ABC):
 
     def _move(self, group: Mapping[str, Any]) -> None:
         """Move the parameters of one group."""
+        trace = context().trace
+        if trace is not None:
+            trace.move(self, group)
+            return
         states, update, seen, here = self.state, self.update, self.changes, user_line()
         for p in group["params"]:
             if p.grad is None:
@@ -186,7 +194,7 @@ class Optimizer(ABC):
         """
         every = [p for group in self.param_groups for p in group["params"]]
         numbers = {p: number for number, p in enumerate(every)}
-        state = {numbers[p]: {key: _shared(value) for key, value in self.state[p].items()} for p in every}
+        state = {numbers[p]: {key: _copied(value) for key, value in self.state[p].items()} for p in every}
         groups = [{**group, "params": [numbers[p] for p in group["params"]]} for group in self.param_groups]
         return {"state": state, "param_groups": groups}
 

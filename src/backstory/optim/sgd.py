@@ -80,11 +80,11 @@ class SGD(Optimizer):
             g = g + group["weight_decay"] * p
         if momentum == 0:
             return g * -lr, {**state, "step": step + 1}
-        # Momentum that is switched on later starts as at the first step.
-        if step == 0 or "momentum_buffer" not in state:
+        # Momentum that is switched on later starts as at the first step, which is not damped.
+        if "momentum_buffer" not in state:
             velocity = g + xp.zeros_like(g)
         else:
-            damped = g if group["dampening"] == 0 else g * (1 - group["dampening"])
-            velocity = state["momentum_buffer"] * momentum + damped
+            whole = group["dampening"] == 0 or step == 0
+            velocity = state["momentum_buffer"] * momentum + (g if whole else g * (1 - group["dampening"]))
         direction = g + momentum * velocity if group["nesterov"] else velocity
         return direction * -lr, {"step": step + 1, "momentum_buffer": velocity}

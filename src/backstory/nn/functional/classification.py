@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from backstory.arrays import eager
+from backstory.core import entries
 from backstory.errors import ArgumentError, DtypeError, LabelError, ShapeError
 from backstory.functions.activation import log_softmax, logsigmoid
 from backstory.functions.comparison import where
 from backstory.functions.selection import gather, index_select
 from backstory.functions.shape import reshape, unsqueeze
 from backstory.functions.transcendental import exp, log
+from backstory.graph import context
 from backstory.nn.functional.reduction import checked_reduction, pair, reduced
 from backstory.ops import TABLE
 from backstory.tensor import Tensor, apply, as_tensor
@@ -24,8 +27,6 @@ __all__ = [
     "kl_div",
     "nll_loss",
 ]
-
-_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
 def cross_entropy(
@@ -143,15 +144,18 @@ def _checked_labels(name: str, scores: Tensor, target: Tensor, ignore_index: int
             why="logits are floats and labels are the integers that number the classes",
             instead="labels.to(backstory.int64)",
         )
-    labels, count = target.array, shape[min(1, len(shape) - 1)]
+    labels, count = target.array if target.level else entries(target), shape[min(1, len(shape) - 1)]
     if target.level or not target.numel():
         return bool(target.level)
-    # Seen as unsigned a negative label is huge, so one maximum finds both kinds.
-    if eager.max(labels.view(_UNSIGNED[labels.itemsize])) < count:
-        return 0 <= ignore_index < count and bool((labels == ignore_index).any())
+    refuse = partial(_refuse_labels, name, count, ignore_index)
+    return not context().xp.assume(labels, 0, count - 1, refuse) or 0 <= ignore_index < count
+
+
+def _refuse_labels(name: str, count: int, ignore_index: int, labels: Any) -> None:
+    """Raise for the first label that is neither a class nor ``ignore_index``."""
     wrong = ((labels < 0) | (labels >= count)) & (labels != ignore_index)
     if not wrong.any():
-        return True
+        return
     place = int(np.argmax(wrong))
     raise LabelError(
         f"{name} received the label {labels.reshape(-1)[place]} (sample {place})",
@@ -169,14 +173,19 @@ def binary_cross_entropy(x: Any, target: Any, weight: Any = None, *, reduction: 
     tensor(0.6931)
     """
     x, target = pair("binary_cross_entropy", x, target)
-    if x.level == 0 and x.numel() and not (eager.min(x.array) >= 0 and eager.max(x.array) <= 1):
-        raise ArgumentError(
-            f"binary_cross_entropy of predictions from {eager.min(x.array)} to {eager.max(x.array)}",
-            why="they are probabilities, from 0 to 1",
-            instead="binary_cross_entropy_with_logits for outputs without a sigmoid",
-        )
+    if x.level == 0:
+        context().xp.assume(entries(x), 0, 1, _refuse_probabilities)
     losses = apply(TABLE["bce"], x, target)
     return reduced("binary_cross_entropy", losses if weight is None else losses * weight, reduction)
+
+
+def _refuse_probabilities(x: Any) -> None:
+    """Raise for what is no probability."""
+    raise ArgumentError(
+        f"binary_cross_entropy of predictions from {eager.min(x)} to {eager.max(x)}",
+        why="they are probabilities, from 0 to 1",
+        instead="binary_cross_entropy_with_logits for outputs without a sigmoid",
+    )
 
 
 def binary_cross_entropy_with_logits(

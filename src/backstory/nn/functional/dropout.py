@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from backstory.arrays import default_generator
 from backstory.errors import ArgumentError, ShapeError
+from backstory.graph import context
 from backstory.inplace import change
 from backstory.tensor import Tensor, as_tensor
 
@@ -29,7 +29,7 @@ def checked_probability(name: str, p: float) -> float:
 
 def _kept(p: float, shape: tuple[int, ...], dtype: Any) -> Any:
     """1 with probability 1 − p, else 0."""
-    return (default_generator().numpy.random(shape) >= p).astype(dtype)
+    return (context().xp.draw(None, lambda stream: stream.random(shape)) >= p).astype(dtype)
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from backstory.arrays import eager
+from backstory.core import entries
 from backstory.errors import DtypeError, LabelError, ShapeError
 from backstory.functions.comparison import where
 from backstory.functions.reduction import norm
 from backstory.functions.selection import index_select
 from backstory.functions.shape import broadcast_tensors, reshape
+from backstory.graph import context
 from backstory.ops import TABLE
 from backstory.tensor import Tensor, apply, as_tensor
 
@@ -43,14 +46,8 @@ def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
             instead="index.to(backstory.int64)",
         )
     rows = weight.shape[0]
-    if index.level == 0 and index.numel():
-        low, high = int(eager.min(index.array)), int(eager.max(index.array))
-        if low < 0 or high >= rows:
-            raise LabelError(
-                f"embedding received the index {low if low < 0 else high}",
-                why=f"there are {rows} rows, numbered 0 to {rows - 1}",
-                instead="an Embedding with as many rows as there are words",
-            )
+    if index.level == 0:
+        context().xp.assume(entries(index), 0, rows - 1, partial(_refuse_rows, rows))
     if padding_idx is not None and weight.requires_grad:
         # As values the same; but no gradient comes back to the padding row.
         row = padding_idx % rows
@@ -58,6 +55,16 @@ def embedding(index: Any, weight: Tensor, padding_idx: int | None = None) -> Ten
         weight = where(reshape(blocked, (-1, 1)), weight.detach(), weight)
     chosen = index_select(weight, 0, reshape(index, -1))
     return reshape(chosen, (*index.shape, weight.shape[1]))
+
+
+def _refuse_rows(rows: int, index: Any) -> None:
+    """Raise for an index that names no row."""
+    low, high = int(index.min()), int(index.max())
+    raise LabelError(
+        f"embedding received the index {low if low < 0 else high}",
+        why=f"there are {rows} rows, numbered 0 to {rows - 1}",
+        instead="an Embedding with as many rows as there are words",
+    )
 
 
 def one_hot(index: Any, num_classes: int = -1) -> Tensor:

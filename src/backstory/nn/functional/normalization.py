@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from backstory.autograd.modes import no_grad
-from backstory.core import plain
+from backstory.core import entries, plain
 from backstory.errors import ArgumentError, ShapeError
 from backstory.functions.arithmetic import rsqrt
 from backstory.functions.shape import reshape
@@ -87,7 +87,7 @@ def _follow(running: Tensor | None, now: Tensor, momentum: float, factor: float 
             instead="model.eval() inside vmap, or track_running_stats=False",
         )
     with no_grad():
-        moved = (1 - momentum) * running.array + momentum * factor * value.reshape(running.shape)
+        moved = (1 - momentum) * entries(running) + momentum * factor * value.reshape(running.shape)
         running.copy_(moved.astype(running.dtype))
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
+from backstory.arrays import eager
 from backstory.autograd.modes import no_grad
 from backstory.errors import ArgumentError, ShapeError
 from backstory.functions.joining import cat
 from backstory.functions.shape import reshape
+from backstory.graph import context
 from backstory.history import count_change, user_line
 from backstory.tensor import Tensor, as_tensor
 
@@ -37,14 +40,21 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> T
     if not gradients:
         return as_tensor(0.0)
     here = user_line()
+    xp = context().xp
     with np.errstate(all="ignore"):
-        total = np.sqrt(sum(np.vdot(g.array, g.array) for g in gradients))
+        total = xp.sqrt(sum(_squares(xp, g.array) for g in gradients))
         factor = max_norm / (total + 1e-6)
-        if not factor >= 1.0:
+        if xp is not eager or not factor >= 1.0:
+            factor = xp.where(factor >= 1.0, 1.0, factor)
             for g in gradients:
-                g.array *= g.dtype.type(factor)
+                g.array *= xp.astype(factor, g.dtype)
                 count_change(g._counter, here)
-    return as_tensor(np.asarray(total))
+    return as_tensor(xp.asarray(total))
+
+
+def _squares(xp: Any, g: Any) -> Any:
+    """Σ g²"""
+    return np.vdot(g, g) if xp is eager else xp.sum(g * g)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
@@ -66,7 +76,8 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     here = user_line()
     for p in [parameters] if isinstance(parameters, Tensor) else list(parameters):
         if p.grad is not None:
-            np.clip(p.grad.array, -clip_value, clip_value, out=p.grad.array)
+            xp = context().xp
+            p.grad.array[...] = xp.minimum(xp.maximum(p.grad.array, -clip_value), clip_value)
             count_change(p.grad._counter, here)
 
 

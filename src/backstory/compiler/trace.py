@@ -1,0 +1,419 @@
+"""The trace: one run of a step on symbols, which writes down what the step does to arrays.
+
+While it lasts, tensors hold symbols in place of arrays: a tensor from outside is lifted when it is first
+used, and gets its array back at the end. Optimizers and gradients are watched, so that what the step
+changes is found without being told.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from backstory.compiler.graph import Graph, Input, Number, Origin, Value, inferred
+from backstory.compiler.namespace import Namespace
+from backstory.compiler.numbers import HostNumber, Numbers, Reading
+from backstory.compiler.primitives import ELEMENTWISE, evaluate
+from backstory.compiler.symbols import Symbol
+from backstory.core import Core, tracing
+from backstory.errors import TraceError
+from backstory.graph import context, next_order
+from backstory.history import count_change, place_of, user_line
+from backstory.promotion import get_default_dtype
+
+__all__ = ["Captured", "Draw", "Gradient", "Moved", "Trace", "fits"]
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """Random numbers that each call draws: ``draw(stream)`` of a generator, or of the thread's own."""
+
+    input: Input
+    generator: Any
+    draw: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """An array from outside: its symbol, its input, and where each call finds it."""
+
+    array: np.ndarray
+    symbol: Symbol
+    input: Input
+    place: tuple[Any, ...]
+
+
+@dataclass(eq=False)
+class Gradient:
+    """What the step did about ``tensor.grad``, which was ``before``: read it, or replaced it without."""
+
+    tensor: Any
+    before: Any
+    read: bool
+    after: Any = None
+
+
+@dataclass(eq=False)
+class Moved:
+    """What a step of an optimizer leaves as the state of a parameter, and what it was before.
+
+    The new arrays are symbols and the new numbers :class:`HostNumber`; ``name`` is that of the state.
+    """
+
+    optimizer: Any
+    parameter: Any
+    name: str
+    old: Mapping[str, Any]
+    new: Mapping[str, Any]
+
+
+class Trace:
+    """What a step did: its graph as far as it goes, and where the arrays that it touched belong."""
+
+    def __init__(self) -> None:
+        self.namespace = Namespace(self)
+        self.numbers = Numbers()
+        self.graph = Graph([], [], [], [])
+        self.origin = Origin()
+        self.lifted: dict[int, tuple[Any, Any]] = {}  # tensors and the arrays that they get back
+        self.captured: dict[int, Captured] = {}
+        self.gradients: dict[int, Gradient] = {}
+        self.draws: list[Draw] = []
+        self.moved: dict[tuple[int, int], Moved] = {}
+        self.optimizers: dict[int, Any] = {}
+        self.modules: dict[int, Any] = {}
+        self.assumed = True
+        self._numbers: dict[str, tuple[Number, HostNumber]] = {}
+        self._made: list[weakref.ref[Symbol]] = []
+        self._versions: dict[int, tuple[list[Any], int]] = {}
+        self.versions: list[tuple[list[Any], int]] = []  # counters of changes, and by how much each moves
+        self.began = next_order()
+
+    # Adding values
+
+    def emit(self, primitive: str, inputs: Sequence[Any], params: Mapping[str, Any]) -> Value:
+        """A new value of the graph."""
+        shape, dtype = _signature(primitive, inputs, params)
+        value = Value(primitive, tuple(inputs), dict(params), shape, dtype, self.origin)
+        self.graph.values.append(value)
+        return value
+
+    def run(self, primitive: str, inputs: Sequence[Any], **params: Any) -> Any:
+        """``primitive`` of symbols, arrays, numbers and Python scalars, as a new symbol."""
+        values = tuple(self._operand(x) for x in inputs)
+        return self._symbol(self.emit(primitive, values, params))
+
+    def view(self, primitive: str, x: Any, **params: Any) -> Any:
+        """A view of ``x``: memory shared with it."""
+        of = self.symbol(x)
+        return self._symbol(self.emit(primitive, (of.value,), params), of, primitive, params)
+
+    def _symbol(
+        self, value: Value, of: Symbol | None = None, primitive: str = "", params: Mapping[str, Any] = {}
+    ) -> Symbol:
+        symbol = Symbol(value, of, primitive, params)
+        symbol.line = user_line()
+        self._made.append(weakref.ref(symbol))
+        return symbol
+
+    def _operand(self, x: Any) -> Any:
+        if isinstance(x, Symbol):
+            return x.value
+        if isinstance(x, HostNumber):
+            return self.number(x)
+        if isinstance(x, (np.ndarray, np.generic)):
+            return self.symbol(x).value
+        return x
+
+    def symbol(self, x: Any) -> Symbol:
+        """``x`` as a symbol: an array that rules made is a constant."""
+        return x if isinstance(x, Symbol) else self.constant(np.asarray(x))
+
+    def constant(self, array: np.ndarray) -> Symbol:
+        """A symbol of an array that never changes; one number everywhere is written as such."""
+        if array.size and not (array != array.flat[0]).any():
+            params = {"shape": array.shape, "value": array.flat[0].item(), "dtype": array.dtype}
+            return self._symbol(self.emit("full", (), params))
+        value = Value("constant", (), {"array": array.copy()}, array.shape, array.dtype, self.origin)
+        self.graph.values.append(value)
+        return self._symbol(value)
+
+    def number(self, x: HostNumber) -> Number:
+        """A number of the graph for a number that Python computes."""
+        found = self._numbers.get(x.name)
+        if found is None:
+            number = Number(len(self.graph.numbers), type(x.value), x.name)
+            self.graph.numbers.append(number)
+            found = self._numbers[x.name] = (number, x)
+        return found[0]
+
+    @property
+    def host_numbers(self) -> list[HostNumber]:
+        """What Python computes for each number of the graph."""
+        return [host for _, host in self._numbers.values()]
+
+    def fitted(self, new: Any, shape: tuple[int, ...], dtype: Any) -> Value:
+        """``new`` as a value of that shape and dtype."""
+        value = self.converted(new, dtype).value
+        if value.shape != shape:
+            value = self.emit("broadcast_to", (value,), {"shape": shape})
+        return value
+
+    def converted(self, new: Any, dtype: Any) -> Symbol:
+        """``new`` (anything) as a symbol of that dtype."""
+        if isinstance(new, HostNumber):
+            zero = self.run("full", (), shape=(), value=np.zeros((), dtype).item(), dtype=np.dtype(dtype))
+            return self.run("add", (zero, new))
+        if isinstance(new, (bool, int, float)):
+            entry = np.asarray(new).astype(dtype).item()
+            return self.run("full", (), shape=(), value=entry, dtype=np.dtype(dtype))
+        symbol = self.symbol(new)
+        return symbol if symbol.dtype == dtype else self.run("astype", (symbol,), dtype=np.dtype(dtype))
+
+    # What comes from outside
+
+    def incoming(self, array: Any, kind: str, label: str, place: tuple[Any, ...]) -> Any:
+        """A symbol for an array from outside, which each call finds at ``place`` (see :mod:`~.binding`)."""
+        if isinstance(array, Symbol):
+            return array
+        found = self.captured.get(id(array))
+        if found is None:
+            value = Value("input", (), {}, array.shape, array.dtype, self.origin)
+            entry = Input(value, kind, label)
+            self.graph.inputs.append(entry)
+            symbol = Symbol(value)
+            found = self.captured[id(array)] = Captured(array, symbol, entry, place)
+        return found.symbol
+
+    def memory(self, array: Any) -> Any:
+        """A symbol for an array that the step closes over."""
+        return self.incoming(array, "state", "array", ("itself", array))
+
+    def lift(self, x: Any) -> None:
+        """Let a tensor of level 0 hold a symbol until the trace ends."""
+        array = x.array
+        if array.__class__ is np.ndarray:
+            x.array = self.incoming(array, "state", x.name or "", ("tensor", x))
+            self.lifted[id(x)] = (x, array)
+            self._versions.setdefault(id(x._counter), (x._counter, x._counter[0]))
+
+    def reads_gradient(self, x: Any) -> None:
+        """The step reads ``x.grad``, which may be from an earlier call."""
+        if id(x) not in self.gradients and self._outside(x):
+            self.gradients[id(x)] = Gradient(x, x._grad, read=True)
+            if x._grad is not None:
+                self.lift_gradient(x)
+
+    def sets_gradient(self, x: Any) -> None:
+        """The step replaces ``x.grad``."""
+        if id(x) not in self.gradients and self._outside(x):
+            self.gradients[id(x)] = Gradient(x, x._grad, read=False)
+
+    def _outside(self, x: Any) -> bool:
+        """Whether a tensor was there before the trace."""
+        return x.array.__class__ is np.ndarray or id(x) in self.lifted
+
+    def lift_gradient(self, x: Any) -> None:
+        """The gradient of ``x`` from an earlier call: each call finds the one that is there then."""
+        array = x._grad.array
+        if array.__class__ is np.ndarray:
+            self.lifted[id(x._grad)] = (x._grad, array)
+            x._grad.array = self.incoming(array, "state", "gradient", ("gradient", x))
+
+    def copied(self, x: Any, dtype: Any) -> Symbol:
+        """New memory with the entries of ``x``, which is a symbol, an array from outside or a number."""
+        if isinstance(x, np.ndarray):
+            x = self.memory(x)
+        if isinstance(x, HostNumber):
+            return self.converted(x, get_default_dtype() if dtype is None else dtype)
+        symbol = self._symbol(self.symbol(x).value)
+        return (
+            symbol if dtype is None or dtype == symbol.dtype else self.run("astype", (symbol,), dtype=dtype)
+        )
+
+    # What runs
+
+    def enter(self, name: str, args: Sequence[Any]) -> None:
+        """An operation of level 0 is about to run on ``args``."""
+        for x in args:
+            if isinstance(x, Core) and not x.level:
+                self.lift(x)
+        self.origin = Origin(name, self._path(), "forward", user_line())
+
+    def walks(self, node: Any) -> None:
+        """The rule of a node is about to run."""
+        if node.order < self.began:
+            raise TraceError(
+                f"backward() through {node!r}, which was computed outside of the step",
+                why="the step is traced once, and what was saved outside belongs to one computation",
+                instead="the whole forward pass inside the step, or x.detach() on the way in",
+            )
+        self.origin = Origin(node.op.name, "", "backward", None)
+
+    def calls(self, module: Any) -> None:
+        """A module is about to run."""
+        self.modules.setdefault(id(module), module)
+
+    def _path(self) -> str:
+        return ""
+
+    def draw(self, generator: Any, draw: Callable[[Any], Any]) -> Symbol:
+        """Random numbers, drawn anew in each call."""
+        like = np.asarray(draw(np.random.Generator(np.random.PCG64(0))))
+        value = Value("input", (), {}, like.shape, like.dtype, self.origin)
+        entry = Input(value, "draw", f"draw {len(self.draws)}")
+        self.graph.inputs.append(entry)
+        self.draws.append(Draw(entry, generator, draw))
+        return self._symbol(value)
+
+    def assume(self, x: Any, low: int, high: int, test: Callable[[Any], Any]) -> bool:
+        """Whether the step may assume low ≤ x ≤ high: each call checks it.
+
+        ``test(array)`` is called where it does not hold; it raises what eager mode would. If it returns, the
+        step is traced again without assumptions.
+        """
+        if self.assumed:
+            self.emit("check", (self.symbol(x).value,), {"test": test, "low": low, "high": high})
+        return self.assumed
+
+    # Optimizers
+
+    def move(self, optimizer: Any, group: Mapping[str, Any]) -> None:
+        """An optimizer's rule on the parameters of one group."""
+        self.optimizers[id(optimizer)] = optimizer
+        before, self.origin = self.origin, Origin(type(optimizer).__name__, "", "update", user_line())
+        index = next(i for i, own in enumerate(optimizer.param_groups) if own is group)
+        name = self.numbers.owner("group", optimizer, index)
+        settings = Reading(self.numbers, name, group, lambda key, value: value, None)
+        try:
+            for p in group["params"]:
+                gradient = p.grad
+                if gradient is not None:
+                    self.lift(p)
+                    self.lift(gradient)
+                    self._move_one(optimizer, p, gradient, settings)
+        finally:
+            self.origin = before
+
+    def _move_one(self, optimizer: Any, p: Any, gradient: Any, settings: Any) -> None:
+        place = (id(optimizer), id(p))
+        moved = self.moved.get(place)
+        if moved is None:
+            name = self.numbers.owner("state", optimizer, p)
+            moved = self.moved[place] = Moved(optimizer, p, name, optimizer.state[p], optimizer.state[p])
+        name = moved.name
+
+        def state_array(key: str, value: Any) -> Any:
+            if not isinstance(value, np.ndarray):
+                return value
+            return self.incoming(value, "state", key, ("state", name, key))
+
+        state = Reading(self.numbers, name, moved.new, state_array, id(optimizer))
+        change, moved.new = optimizer.update(self.namespace, p.array, gradient.array, state, settings)
+        p.array.write(p.array + change)
+        count_change(p._counter, None)
+
+    def settle(self) -> None:
+        """The new states of optimizers go to the memory of the old."""
+        for moved in self.moved.values():
+            for key, value in moved.new.items():
+                before = moved.old.get(key)
+                if isinstance(value, Symbol) and fits(before, value):
+                    memory = self.incoming(before, "state", key, ("state", moved.name, key))
+                    if memory is not value:
+                        memory.write(value)
+
+    # The whole
+
+    @contextmanager
+    def running(self) -> Iterator[Trace]:
+        """The thread's operations are traced inside; all tensors hold their arrays again afterwards."""
+        ctx = context()
+        if ctx.trace is not None:
+            raise TraceError("a trace inside a trace", why="one is enough", instead="the function itself")
+        before = ctx.xp
+        ctx.trace, ctx.xp = self, self.namespace
+        tracing.append(self)
+        try:
+            yield self
+        finally:
+            ctx.trace, ctx.xp = None, before
+            tracing.remove(self)
+            for x, array in self.lifted.values():
+                x.array = array
+            for gradient in self.gradients.values():
+                gradient.after = gradient.tensor._grad
+                gradient.tensor._grad = gradient.before
+            self.versions = [(counter, counter[0] - at) for counter, at in self._versions.values()]
+            for counter, moved in self.versions:
+                counter[0] -= moved
+
+    def refuse_escaped(self, known: Sequence[Symbol]) -> None:
+        """Refuse a step that keeps a tensor of its trace: it would never be computed again."""
+        mine = {id(symbol.root) for symbol in known} | {id(symbol) for symbol in known}
+        mine |= {id(captured.symbol) for captured in self.captured.values()}
+        for reference in self._made:
+            symbol = reference()
+            if symbol is not None and id(symbol) not in mine and _held_by_tensor(symbol):
+                raise TraceError(
+                    f"a tensor of shape {symbol.shape}, made at {place_of(symbol.line)}, outlives the step",
+                    why="the step is traced once, and what it keeps would never be computed again",
+                    instead="return it from the step, and keep what the call returns",
+                )
+
+
+def fits(array: Any, symbol: Symbol) -> bool:
+    """Whether the memory of ``array`` can take what ``symbol`` holds."""
+    return isinstance(array, np.ndarray) and array.shape == symbol.shape and array.dtype == symbol.dtype
+
+
+def _held_by_tensor(symbol: Symbol) -> bool:
+    return any(isinstance(owner, Core) for owner in gc.get_referrers(symbol))
+
+
+def _signature(
+    primitive: str, inputs: Sequence[Any], params: Mapping[str, Any]
+) -> tuple[tuple[int, ...], np.dtype]:
+    """The shape and dtype of a new value."""
+    if primitive in ELEMENTWISE:
+        shapes = [x.shape for x in inputs if isinstance(x, Value)]
+        kinds = tuple(
+            x.dtype if isinstance(x, Value) else x.kind if isinstance(x, Number) else type(x) for x in inputs
+        )
+        return np.broadcast_shapes(*shapes), _entry_dtype(primitive, kinds, params.get("dtype"))
+    if primitive in ("full",):
+        return params["shape"], params["dtype"]
+    if primitive in ("reshape", "broadcast_to", "permute_dims"):
+        x = inputs[0]
+        shape = tuple(x.shape[a] for a in params["axes"]) if primitive == "permute_dims" else params["shape"]
+        if primitive == "broadcast_to" and np.broadcast_shapes(x.shape, shape) != shape:
+            raise ValueError(f"cannot broadcast shape {x.shape} to {shape}")
+        if primitive == "reshape" and x.size != _count(shape):
+            raise ValueError(f"cannot reshape array of size {x.size} into shape {shape}")
+        return shape, x.dtype
+    if primitive == "check":
+        return inputs[0].shape, inputs[0].dtype
+    return inferred(primitive, inputs, params)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for n in shape:
+        count *= n
+    return count
+
+
+@lru_cache(maxsize=4096)
+def _entry_dtype(primitive: str, kinds: tuple[Any, ...], dtype: Any) -> np.dtype:
+    """The dtype of an elementwise primitive, found on one entry."""
+    inputs = [np.ones(1, k) if isinstance(k, np.dtype) else None if k is type(None) else k(1) for k in kinds]
+    with np.errstate(all="ignore"):
+        result = evaluate(primitive, inputs, {} if dtype is None else {"dtype": dtype})
+    return np.asarray(result).dtype
