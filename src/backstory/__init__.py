@@ -321,6 +321,7 @@ _LAZY = {
 }
 _LAZY_NAMES = {
     "check": "backstory.autograd.check",
+    "compile": "backstory.compiler",
     "fit": "backstory.training",
     "load": "backstory.saving",
     "save": "backstory.saving",
