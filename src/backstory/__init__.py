@@ -325,6 +325,7 @@ _LAZY_NAMES = {
     "fit": "backstory.training",
     "load": "backstory.saving",
     "save": "backstory.saving",
+    "summary": "backstory.nn",
     "compare_differentiation": "backstory.insight.differentiation",
     "compare_modes": "backstory.insight.differentiation",
     "Change": "backstory.insight",

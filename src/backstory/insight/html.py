@@ -7,12 +7,11 @@ from html import escape
 from backstory.insight.lifetable import LifeTable
 from backstory.insight.run import Run
 from backstory.insight.story import story
+from backstory.tables import html_table
 
 __all__ = ["run_html"]
 
 HEAD = ("site", "units", "dead", "linear", "born dead", "deaths", "revivals")
-TABLE = "border-collapse:collapse;font-size:inherit;font-variant-numeric:tabular-nums;margin:0 0 6px"
-CELL = "padding:2px 10px;border-bottom:1px solid #8884"
 
 
 def run_html(run: Run) -> str:
@@ -33,11 +32,4 @@ def _table(table: LifeTable) -> str:
     for life in table.sites:
         now = (len(life.dead), len(life.linear))
         rows.append((life.site.name, life.site.units, *now, life.born_dead, life.deaths, life.revivals))
-    head = "".join(_cell("th", name, i) for i, name in enumerate(HEAD))
-    body = "".join(f"<tr>{''.join(_cell('td', x, i) for i, x in enumerate(row))}</tr>" for row in rows)
-    return f'<table style="{TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-
-
-def _cell(tag: str, value: object, column: int) -> str:
-    side = "right" if column else "left"
-    return f'<{tag} style="text-align:{side};{CELL}">{escape(str(value))}</{tag}>'
+    return html_table(HEAD, rows)

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from backstory.autograd.modes import relu_derivative_at_zero
-from backstory.insight.scan import SiteScan, evaluation, rows_of_units, scan
+from backstory.insight.scan import SiteScan, rows_of_units, scan
 from backstory.insight.sites import Observer, observing, site_name
 from backstory.insight.snapshot import Snapshot, take_snapshot
 from backstory.insight.source import Asked, Front, Layer
 from backstory.insight.statistics import Statistics
 from backstory.insight.updates import Before
 from backstory.nn import Module
+from backstory.nn.evaluation import evaluation
 from backstory.ops import Op
 from backstory.optim import SGD, Adam, Optimizer
 from backstory.tensor import Tensor

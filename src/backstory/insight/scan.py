@@ -6,18 +6,17 @@ and the same other number for every sample, and else it *bends*.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from backstory.arrays import Generator, default_generator, namespace
-from backstory.autograd.modes import no_grad
+from backstory.arrays import Generator, namespace
 from backstory.errors import ArgumentError
 from backstory.insight.sites import Observer, observing, site_name
 from backstory.nn import Module
+from backstory.nn.evaluation import evaluation
 from backstory.ops import Op
 from backstory.tensor import Tensor, as_tensor
 
@@ -28,7 +27,6 @@ __all__ = [
     "LINEAR",
     "SiteScan",
     "checked_data",
-    "evaluation",
     "local_derivative",
     "scan",
 ]
@@ -104,31 +102,6 @@ class _Scanner(Observer):
         whole = self.sites.setdefault(found.name, found)
         if whole is not found:
             whole.merge(found)
-
-
-@contextmanager
-def evaluation(model: Module, generators: Sequence[Generator] = ()) -> Iterator[None]:
-    """The model in evaluation mode, recording no graph.
-
-    Training flags, buffers and random streams are put back.
-    """
-    flags = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer._version, buffer.array.copy()) for buffer in model.buffers()]
-    streams = [(generator, generator.get_state()) for generator in (default_generator(), *generators)]
-    with no_grad(), np.errstate(all="ignore"):
-        try:
-            for module, training in flags:
-                if training:
-                    object.__setattr__(module, "training", False)
-            yield
-        finally:
-            for module, training in flags:
-                object.__setattr__(module, "training", training)
-            for buffer, version, value in buffers:
-                if buffer._version != version:
-                    buffer.copy_(value)
-            for generator, state in streams:
-                generator.set_state(state)
 
 
 def scan(

@@ -64,6 +64,7 @@ from backstory.nn.normalization import (
     LayerNorm,
     RMSNorm,
 )
+from backstory.nn.overview import summary
 from backstory.nn.parameter import Parameter
 from backstory.nn.pooling import (
     AdaptiveAvgPool1d,
@@ -162,5 +163,6 @@ __all__ = [
     "Unflatten",
     "functional",
     "init",
+    "summary",
     "utils",
 ]
