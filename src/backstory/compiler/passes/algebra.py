@@ -119,7 +119,7 @@ def _getitem(value: Value) -> Value:
 
 
 def _reduction(value: Value) -> Value:
-    """Over axes of one entry each: the entries themselves. (A sum starts at 0, and 0 + −0 is 0.)"""
+    """Over axes of one entry each: the entries themselves."""
     x, axes = value.inputs[0], value.params["axis"]
     if x.size == value.size and x.size and all(x.shape[i] == 1 for i in axes) and x.dtype == value.dtype:
         return x if x.shape == value.shape else made(value, "reshape", (x,), {"shape": value.shape})
@@ -141,5 +141,4 @@ _RULES: dict[str, Any] = {
     "getitem": _getitem,
     "max": _reduction,
     "min": _reduction,
-    "prod": _reduction,
 }

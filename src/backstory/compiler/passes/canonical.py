@@ -10,16 +10,16 @@ from backstory.compiler.passes.rewriting import Emit, made, rewritten, splat
 __all__ = ["canonical"]
 
 _SWAPPED = {"greater": "less", "greater_equal": "less_equal"}
+_COMPARED = ("less", "less_equal", "equal", "not_equal")
 # Where an array of one number repeated may stand as that number, a weak Python scalar.
 _SAME_DTYPE = frozenset(
-    ("add", "subtract", "multiply", "divide", "pow", "fmod", "remainder", "maximum", "minimum")
-    + ("less", "less_equal", "equal", "not_equal")
+    ("add", "subtract", "multiply", "divide", "pow", "fmod", "remainder", "maximum", "minimum", *_COMPARED)
 )
 
 
 def canonical(graph: Graph) -> Graph:
     """Comparisons by < and ≤; copies are the value itself; arrays of one number repeated are that number;
-    products of many rows have two axes.
+    products of many rows have two axes; what was checked is read where it was checked.
     """
     return rewritten(graph, _rule)
 
@@ -32,6 +32,11 @@ def _rule(value: Value, emit: Emit) -> Value:
         return value.inputs[0]
     elif name == "matmul":
         return _product(value, emit)
+    elif name in ("sum", "prod", "any", "all"):
+        return _reduction(value, emit)
+    elif name == "check":
+        emit(value)
+        return value.inputs[0]
     if value.primitive in _SAME_DTYPE:
         return _with_numbers(value)
     if name == "where":
@@ -60,6 +65,22 @@ def _choice(value: Value) -> Value:
         if value.shape in (shape, kept.shape) and (number := splat(other)) is not None:
             return made(value, "where", (condition, number, kept) if i == 0 else (condition, kept, number))
     return value
+
+
+def _reduction(value: Value, emit: Emit) -> Value:
+    """Over axes of one entry each nothing is added up; but a sum starts at 0, and 0 + −0 is 0."""
+    x = value.inputs[0]
+    if x.size == 0 or any(x.shape[axis] != 1 for axis in value.params["axis"]):
+        return value
+    entries = Value("reshape", (x,), {"shape": value.shape}, value.shape, x.dtype, value.origin)
+    if x.dtype == value.dtype and value.primitive == "prod":
+        return entries
+    emit(entries)
+    if value.primitive in ("any", "all"):
+        return made(value, "not_equal", (entries, 0))
+    if x.dtype != value.dtype:
+        return made(value, "astype", (entries,), {"dtype": value.dtype})
+    return made(value, "add", (entries, 0.0 if value.dtype.kind == "f" else 0))
 
 
 def _product(value: Value, emit: Emit) -> Value:

@@ -17,7 +17,7 @@ _SMALL = 1 << 14
 
 
 def common(graph: Graph) -> Graph:
-    """Values of the same primitive, inputs and parameters become one; checks and functions of the host stay."""
+    """Values of the same primitive, inputs and parameters become one; checks and host functions stay."""
     seen: dict[Any, Value] = {}
 
     def rule(value: Value, emit: Emit) -> Value:

@@ -1,0 +1,302 @@
+"""Fusion: which values are computed in one nest of loops, and which have memory at all.
+
+The values are looked at from the last to the first, so that everything that reads a value has its place
+already. A value joins the loops that read it; where several do, these become one, if one nest can run them and
+nothing between them needs the one before the other. What is cheap to compute is computed wherever it is read, and
+never stored for the loops alone: the gate of an activation, for one. What has to be in memory (for a matrix
+product, for an output) is stored by the loops it joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from backstory.compiler.graph import Graph, Output, Value
+from backstory.compiler.kinds import cost, kind
+from backstory.compiler.layout import Layouts, is_transparent
+from backstory.compiler.order import Reach
+from backstory.compiler.primitives import REDUCTIONS
+from backstory.compiler.unit import Placement, Unit, dims_of, placed_input
+
+__all__ = ["Fusion", "fused", "with_own_outputs"]
+
+# An input this many times smaller than a value costs next to nothing to read.
+_SMALL = 4
+
+
+def with_own_outputs(graph: Graph) -> Graph:
+    """The graph with every output a computed value of its own: inputs, constants and views go out as copies."""
+    layouts = Layouts(graph)
+    taken: set[Value] = set()
+    values, outputs = list(graph.values), []
+    for output in graph.outputs:
+        value = output.value
+        root = layouts[value].root if layouts.is_whole(value) else value
+        if root is not value and root not in taken and kind(root, layouts) != "leaf":
+            taken.add(root)  # a view of all its entries in order: the same memory
+        elif kind(value, layouts) in ("leaf", "view", "other view") or value in taken:
+            value = Value("copy", (value,), {}, value.shape, value.dtype, value.origin)
+            values.append(value)
+        taken.add(value)
+        outputs.append(Output(value, output.into, output.label))
+    return Graph(graph.inputs, graph.numbers, values, outputs)
+
+
+def fused(graph: Graph) -> Fusion:
+    """The units of a graph, in an order in which they can run."""
+    fusion = Fusion(graph)
+    fusion.run()
+    return fusion
+
+
+class Fusion:
+    """The units of a graph. ``stored`` are the values that have memory; ``home`` says which unit computes them."""
+
+    def __init__(self, graph: Graph) -> None:
+        for i, value in enumerate(graph.values):
+            value.order = i
+        self.graph = graph
+        self.layouts = Layouts(graph)
+        self.kinds = {value: kind(value, self.layouts) for value in graph.values}
+        self.readers = graph.uses()
+        self.reach = Reach()
+        self.units: list[Unit] = []
+        self.where: dict[Value, list[Unit]] = {}
+        self.home: dict[Value, Unit] = {}
+        self.stored: set[Value] = set()
+        # The units that read a value from memory.
+        self.outside: dict[Value, dict[Unit, None]] = {}
+        self._outputs = {self.layouts[x.value].root for x in graph.outputs}
+
+    def run(self) -> None:
+        """Give every value its place, from the last to the first."""
+        for value in reversed(self.graph.values):
+            self._place(value)
+
+    def _place(self, value: Value) -> None:
+        inside, outside = self._read_by(value)
+        self._merge_readers(value, inside)
+        what = self.kinds[value]
+        if what in ("leaf", "other view"):
+            self.outside[value] = outside | dict.fromkeys(inside)
+        elif what == "view":
+            self._place_view(value, inside, outside)
+        elif what in ("product", "host", "check"):
+            self._alone(what, value, outside | dict.fromkeys(inside))
+        else:
+            self._place_computed(value, inside, outside)
+
+    def _read_by(self, value: Value) -> tuple[dict[Unit, Placement], dict[Unit, None]]:
+        """The nests that ask for a value entry by entry, and how they place it; the units that read memory."""
+        inside: dict[Unit, Placement] = {}
+        outside: dict[Unit, None] = {}
+        for reader in self.readers.get(value, ()):
+            if self.kinds[reader] in ("view", "other view"):
+                outside |= self.outside[reader]
+            for unit in self.where.get(reader, ()):
+                if unit.kind != "loops" or self._is_walk(reader):
+                    outside[unit] = None
+                    continue
+                for i, x in enumerate(reader.inputs):
+                    if x is value:
+                        placed = placed_input(unit, reader, i)
+                        if inside.setdefault(unit, placed) != placed:
+                            outside[unit] = None
+        for unit in outside:
+            inside.pop(unit, None)
+        return inside, outside
+
+    def _is_walk(self, value: Value) -> bool:
+        """Whether a value is a view that is stored, and whose axes are not those of what it shows."""
+        return value in self.layouts.stored and not is_transparent(value)
+
+    def _place_view(self, value: Value, inside: dict[Unit, Placement], outside: dict[Unit, None]) -> None:
+        for unit, placed in inside.items():
+            unit.members[value] = placed
+        self.where[value] = list(inside)
+        self.outside[value] = outside
+
+    def _alone(self, what: str, value: Value, outside: dict[Unit, None]) -> Unit:
+        """A unit of one value, which the units ``outside`` read."""
+        unit = Unit(what, {value: ()})
+        self._begin(unit, value, outside)
+        return unit
+
+    def _begin(self, unit: Unit, value: Value, outside: dict[Unit, None]) -> None:
+        self.units.append(unit)
+        self.reach.add(unit)
+        self._store(unit, value, outside)
+
+    def _store(self, unit: Unit, value: Value, outside: Iterable[Unit]) -> None:
+        """Have ``unit`` write a value to memory, where the units ``outside`` read it."""
+        self.where[value] = [unit]
+        self.home[value] = unit
+        self.stored.add(value)
+        self.outside[value] = dict.fromkeys(outside)
+        for reader in outside:
+            self.reach.connect(unit, reader)
+
+    def _place_computed(self, value: Value, inside: dict[Unit, Placement], outside: dict[Unit, None]) -> None:
+        needed = bool(outside) or value in self._outputs
+        if not needed and len(inside) > 1 and value.size == 1 and value.primitive not in REDUCTIONS:
+            self._recompute(value, inside)
+            return
+        if not needed and len(inside) == 1:
+            unit, placed = next(iter(inside.items()))
+            if self._joins(unit, value, placed):
+                self.where[value] = [unit]
+                return
+        elif not needed and self._is_cheap(value) and inside:
+            self._recompute(value, inside)
+            return
+        self._place_stored(value, inside, outside)
+
+    def _recompute(self, value: Value, inside: dict[Unit, Placement]) -> None:
+        for unit, placed in inside.items():
+            unit.members[value] = placed
+        self.where[value] = list(inside)
+
+    def _place_stored(self, value: Value, inside: dict[Unit, Placement], outside: dict[Unit, None]) -> None:
+        """Compute a value in the first nest that can, for all others to read."""
+        for unit, placed in inside.items():
+            others = [u for u in (*inside, *outside) if u is not unit]
+            if not any(self.reach.leads(other, unit) for other in others) and self._joins(unit, value, placed):
+                self._store(unit, value, others)
+                return
+        unit = Unit("loops")
+        placement = tuple(None if n == 1 else unit.new_dim(n) for n in value.shape)
+        unit.dims = [dim for dim in placement if dim is not None]
+        self._begin(unit, value, outside | dict.fromkeys(inside))
+        joined = self._joins(unit, value, placement)
+        assert joined, f"no loops for {value!r} alone"
+
+    def _is_cheap(self, value: Value) -> bool:
+        """Whether computing a value again costs no more than reading it: one large input, or none."""
+        if cost(value) > 1 or value.primitive in REDUCTIONS:
+            return False
+        return sum(1 for x in value.values if x.size * _SMALL > value.size) <= 1
+
+    # Joining
+
+    def _joins(self, unit: Unit, value: Value, placed: Placement) -> bool:
+        """Make a value a member of a nest that reads it, or say that the nest cannot compute it."""
+        if value.primitive in REDUCTIONS:
+            return self._joins_reduction(unit, value, placed)
+        if unit.members and placed and self._is_repeated(unit, value, placed):
+            return False
+        unit.members[value] = placed
+        return True
+
+    def _is_repeated(self, unit: Unit, value: Value, placed: Placement) -> bool:
+        """Whether a dear value would be computed once more for every row, though rows do not change it."""
+        dims = dims_of(placed)
+        if cost(value) == 1 or not unit.dims or len(dims) == len(unit.dims):
+            return False
+        return unit.dims[-1] in dims
+
+    def _joins_reduction(self, unit: Unit, value: Value, placed: Placement) -> bool:
+        x = value.inputs[0]
+        over = self._reduced_dims(unit, value, placed)
+        if over is None:
+            return False
+        before = unit.dims
+        unit.members[value], unit.reduced[value] = placed, over
+        if any(dim not in before for dim in over):
+            unit.dims = [dim for dim in placed_input(unit, value, 0) if dim is not None]
+        if unit.schedule(self.layouts) is None:
+            del unit.members[value], unit.reduced[value]
+            unit.dims = before
+            return False
+        assert isinstance(x, Value)
+        return True
+
+    def _reduced_dims(self, unit: Unit, value: Value, placed: Placement) -> tuple[int, ...] | None:
+        """The loops of ``unit`` that a reduction adds up over; new ones where all that it has are kept."""
+        x: Value = value.inputs[0]
+        sizes = [x.shape[axis] for axis in value.params["axis"] if x.shape[axis] != 1]
+        kept = dims_of(placed)
+        left = [dim for dim in unit.dims if dim not in kept]
+        if not left:
+            return tuple(unit.new_dim(n) for n in sizes)
+        for other in self.readers.get(x, ()):
+            if other is not value and other in unit.members:
+                told = placed_input(unit, other, other.inputs.index(x))
+                over = tuple(told[axis] for axis in value.params["axis"] if x.shape[axis] != 1)
+                if kept.isdisjoint(over) and None not in over:
+                    return over  # type: ignore[return-value]
+        return _matched(sizes, left, unit)
+
+    # Making one nest of several
+
+    def _merge_readers(self, value: Value, inside: dict[Unit, Placement]) -> None:
+        """Make the nests that read a value entry by entry as few as can be; ``inside`` follows."""
+        if not any(n != 1 for n in value.shape):
+            return
+        for unit in list(inside)[1:]:
+            for first in inside:
+                if first is unit:
+                    break
+                if self._merged(first, unit, inside[first], inside[unit]):
+                    del inside[unit]
+                    break
+
+    def _merged(self, first: Unit, second: Unit, placed: Placement, other: Placement) -> bool:
+        """Make ``second`` part of ``first``, which place one value as ``placed`` and ``other``."""
+        if self.reach.leads(first, second) or self.reach.leads(second, first):
+            return False
+        whole = _union(first, second, dict(zip(other, placed, strict=True)))
+        if whole is None or whole.schedule(self.layouts) is None:
+            return False
+        for value in second.members:
+            units = [first if unit is second else unit for unit in self.where[value]]
+            self.where[value] = list(dict.fromkeys(units))
+            if self.home.get(value) is second:
+                self.home[value] = first
+        for readers in self.outside.values():
+            if second in readers:
+                del readers[second]
+                readers[first] = None
+        first.members, first.reduced = whole.members, whole.reduced
+        first.sizes, first.dims, first.inner = whole.sizes, whole.dims, whole.inner
+        self.units.remove(second)
+        self.reach.merge(first, second)
+        return True
+
+
+def _matched(sizes: Sequence[int], dims: Sequence[int], unit: Unit) -> tuple[int, ...] | None:
+    """Of ``dims`` the first that have these sizes, in their order."""
+    left, found = iter(dims), []
+    for n in sizes:
+        dim = next((dim for dim in left if unit.sizes[dim] == n), None)
+        if dim is None:
+            return None
+        found.append(dim)
+    return tuple(found)
+
+
+def _union(first: Unit, second: Unit, same: dict[int | None, int | None]) -> Unit | None:
+    """Both units as one, the loops ``same`` of the second being those of the first."""
+    names = {dim: own for dim, own in same.items() if dim is not None and own is not None}
+    ours = [dim for dim in first.dims if dim not in names.values()]
+    theirs = [dim for dim in second.dims if dim not in names]
+    for dim in list(theirs):
+        own = next((own for own in ours if first.sizes[own] == second.sizes[dim]), None)
+        if own is not None:
+            names[dim] = own
+            ours.remove(own)
+            theirs.remove(dim)
+    if ours and theirs:
+        return None  # no one nest runs through what only the first, and what only the second, runs through
+    members, reduced = dict(first.members), dict(first.reduced)
+    for value, placed in second.members.items():
+        placed = tuple(None if dim is None else names.get(dim, dim) for dim in placed)
+        if members.setdefault(value, placed) != placed:
+            return None
+    for value, over in second.reduced.items():
+        over = tuple(names.get(dim, dim) for dim in over)
+        if reduced.setdefault(value, over) != over:
+            return None
+    order = [names.get(dim, dim) for dim in second.dims] if theirs else first.dims
+    if len(set(order)) < len(order):
+        return None
+    return Unit("loops", members, reduced, first.sizes | second.sizes, order)

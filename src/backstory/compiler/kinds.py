@@ -1,0 +1,119 @@
+"""What each value of a graph is for the compiler: computed in a loop, by BLAS, on the host, or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backstory.compiler.graph import Value
+from backstory.compiler.layout import Layouts, is_transparent
+from backstory.compiler.passes.rewriting import splat
+from backstory.compiler.primitives import ELEMENTWISE, REDUCTIONS
+
+__all__ = ["COMPARISONS", "ENTRIES", "KERNEL_DTYPES", "computing_dtype", "cost", "kind", "why_host"]
+
+KERNEL_DTYPES = frozenset(
+    map(np.dtype, ("bool", "int8", "int16", "int32", "int64", "uint8", "float32", "float64"))
+)
+COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"))
+_FLOAT_ONLY = frozenset(("divide", "pow", "fmod", "remainder", "floor_divide", "hypot", "atan2", "logaddexp"))
+_BITWISE = frozenset(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert", "logical_not"))
+# Their own loops: what they read is one entry of each input, or one value for all entries.
+ENTRIES = frozenset(ELEMENTWISE)
+_DEAR = frozenset(
+    ("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "erf", "erfc", "pow", "hypot", "logaddexp")
+    + ("atan2", "fmod", "remainder", "floor_divide", "sin", "cos", "tan", "sinh", "cosh", "asin", "acos")
+    + ("atan", "asinh", "acosh", "atanh")
+)
+
+
+def kind(value: Value, layouts: Layouts) -> str:
+    """``leaf``, ``view`` (each axis remains one), ``other view``, ``loop``, ``reduction``, ``product``, ``check``
+    or ``host``.
+    """
+    name = value.primitive
+    if name in ("input", "constant") or (name == "full" and splat(value) is not None):
+        return "leaf"
+    if name == "check":
+        return "check"
+    if layouts.is_view(value):
+        return "view" if is_transparent(value) else "other view"
+    if why_host(value, layouts):
+        return "host"
+    if name == "matmul":
+        return "product"
+    return "reduction" if name in REDUCTIONS else "loop"
+
+
+def why_host(value: Value, layouts: Layouts) -> str:
+    """Why a value is computed by NumPy and not natively; empty if it is native."""
+    name = value.primitive
+    arrays = list(value.values)
+    known = name in ENTRIES or name in REDUCTIONS or name == "matmul" or value in layouts.stored
+    if not known:
+        return f"there is no loop for {name}"
+    if value.size == 0 or any(x.size == 0 for x in arrays):
+        return "an array without entries"
+    strange = next((x.dtype for x in (value, *arrays) if x.dtype not in KERNEL_DTYPES), None)
+    if strange is not None:
+        return f"no loops for {strange}"
+    if name == "matmul":
+        return _why_no_product(value)
+    if name in REDUCTIONS:
+        return ""
+    return _why_no_entry(value, arrays)
+
+
+def _why_no_product(value: Value) -> str:
+    x, y = value.inputs
+    if value.dtype.kind != "f" or x.dtype != value.dtype or y.dtype != value.dtype:
+        return f"BLAS has no products of {x.dtype} and {y.dtype}"
+    return "" if len(x.shape) == len(y.shape) == 2 else "a product of many matrices"
+
+
+def _why_no_entry(value: Value, arrays: list[Value]) -> str:
+    name = value.primitive
+    computing = computing_dtype(value)
+    if computing not in KERNEL_DTYPES:
+        return f"no loops for {computing}"
+    if name in _FLOAT_ONLY and computing.kind != "f":
+        return f"{name} of {computing}"
+    if name in _BITWISE and computing.kind == "f":
+        return f"{name} of {computing}"
+    if name == "astype" and arrays[0].dtype.kind == "f" and value.dtype.kind in "iu":
+        return f"{arrays[0].dtype} to {value.dtype}, which no machine does alike beyond the range"
+    if computing == bool and name in ("add", "subtract", "multiply", "negative", "maximum", "minimum", "abs"):
+        return f"{name} of booleans"
+    if name in COMPARISONS and computing.kind in "iu" and _out_of_range(value, computing):
+        return "a comparison with a number outside of the dtype"
+    return ""
+
+
+def _out_of_range(value: Value, dtype: np.dtype) -> bool:
+    limits = np.iinfo(dtype)
+    return any(isinstance(x, int) and not limits.min <= x <= limits.max for x in value.inputs)
+
+
+def computing_dtype(value: Value) -> np.dtype:
+    """The dtype that entries are converted to before a primitive is applied to them."""
+    name = value.primitive
+    if name == "where":
+        return value.dtype
+    if name in COMPARISONS or name in ("isnan", "isinf", "isfinite", "logical_not"):
+        return np.result_type(*(_weak(x) for x in value.inputs))
+    return value.dtype
+
+
+def _weak(x: Any) -> Any:
+    """What stands for an input when dtypes meet: a Python scalar is weak, and so is a number of the host."""
+    if isinstance(x, Value):
+        return x.dtype
+    return x.kind(1) if hasattr(x, "kind") else x
+
+
+def cost(value: Value) -> int:
+    """About how much longer than an addition one entry takes."""
+    if value.primitive in _DEAR:
+        return 20
+    return 4 if value.primitive in ("divide", "sqrt") else 1

@@ -1,0 +1,60 @@
+"""Which unit must run before which, kept up to date while units are joined."""
+
+from __future__ import annotations
+
+import itertools
+
+from backstory.compiler.unit import Unit
+
+__all__ = ["Reach"]
+
+
+class Reach:
+    """What follows from each unit, as bits: asked often, and changed only by adding.
+
+    >>> reach = Reach()
+    >>> a, b, c = (Unit("loops") for _ in range(3))
+    >>> for unit in (c, b, a):
+    ...     reach.add(unit)
+    >>> reach.connect(b, c)
+    >>> reach.connect(a, b)
+    >>> reach.leads(a, c), reach.leads(c, a)
+    (True, False)
+    """
+
+    def __init__(self) -> None:
+        self._place: dict[Unit, int] = {}
+        self._after: dict[Unit, int] = {}
+        self._count = itertools.count()
+
+    def add(self, unit: Unit) -> None:
+        """A unit that nothing follows from yet."""
+        self._place[unit] = next(self._count)
+        self._after[unit] = 0
+
+    def connect(self, before: Unit, after: Unit) -> None:
+        """``after`` reads what ``before`` writes."""
+        if before is after:
+            return
+        new = self._after[after] | 1 << self._place[after]
+        self._spread(self._place[before], before, new)
+
+    def merge(self, first: Unit, second: Unit) -> None:
+        """Both are one unit, ``first``, from now on."""
+        bit, new = 1 << self._place[second], 1 << self._place[first]
+        follows = self._after.pop(second)
+        for unit, after in self._after.items():
+            if after & bit:
+                self._after[unit] = after & ~bit | new
+        self._spread(self._place[first], first, follows & ~bit & ~new)
+        del self._place[second]
+
+    def leads(self, before: Unit, after: Unit) -> bool:
+        """Whether ``after`` needs, through whatever others, what ``before`` computes."""
+        return bool(self._after[before] >> self._place[after] & 1)
+
+    def _spread(self, place: int, unit: Unit, new: int) -> None:
+        self._after[unit] |= new
+        for other, after in self._after.items():
+            if after >> place & 1:
+                self._after[other] = after | new

@@ -1,0 +1,144 @@
+"""A unit: values that one nest of loops computes, and the order in which that nest can do it.
+
+Its *dims* are loops, from the outermost in. Each member is *placed*: every axis of it is run through by one
+loop, or by none where the axis has one entry. A reduction has placed axes, and loops that it adds up over.
+
+The last ``inner`` loops run through a *row*. In each row there may be several loops one after the other, so that
+what a row was reduced to (its maximum, say) is used for the same row while it is in the cache.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from backstory.compiler.graph import Value
+from backstory.compiler.layout import Layouts
+from backstory.compiler.primitives import REDUCTIONS
+
+__all__ = ["BEFORE", "ENTRY", "ROW", "Placement", "Unit", "When", "dims_of", "placed_input"]
+
+Placement = tuple[int | None, ...]
+BEFORE, ROW, ENTRY, AFTER = range(4)
+_ids = itertools.count()
+
+
+class When(NamedTuple):
+    """When a member is computed: before all loops, once in a row, for an entry, or after all loops.
+
+    ``stage`` counts the loops of a row that were run before.
+    """
+
+    level: int
+    stage: int = 0
+
+
+@dataclass(eq=False)
+class Unit:
+    """Values that are computed together; ``kind`` is ``loops``, ``product``, ``host``, or ``check``."""
+
+    kind: str
+    members: dict[Value, Placement] = field(default_factory=dict)
+    reduced: dict[Value, tuple[int, ...]] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
+    dims: list[int] = field(default_factory=list)
+    inner: int = 1
+    number: int = field(default_factory=_ids.__next__)
+
+    @property
+    def ordered(self) -> list[Value]:
+        """The members as the program has them."""
+        return sorted(self.members, key=lambda value: value.order)
+
+    def new_dim(self, size: int) -> int:
+        """One more loop, not yet among ``dims``."""
+        dim = next(_ids)
+        self.sizes[dim] = size
+        return dim
+
+    def schedule(self, layouts: Layouts) -> dict[Value, When] | None:
+        """When each member is computed, with as short rows as will do, or ``None`` if no nest computes them."""
+        for inner in range(min(1, len(self.dims)), len(self.dims) + 1):
+            found = self._schedule(inner, layouts)
+            if found is not None:
+                self.inner = inner
+                return found
+        return None
+
+    def _schedule(self, inner: int, layouts: Layouts) -> dict[Value, When] | None:
+        row = frozenset(self.dims[len(self.dims) - inner :])
+        when: dict[Value, When] = {}
+        for value in self.ordered:
+            inputs = []
+            for i, x in enumerate(value.inputs):
+                if isinstance(x, Value):
+                    inputs.append(when.get(x) or _level(dims_of(placed_input(self, value, i)), row))
+            found = self._when(value, inputs, row, layouts)
+            if found is None:
+                return None
+            when[value] = found
+        return when
+
+    def _when(self, value: Value, inputs: list[When], row: frozenset[int], layouts: Layouts) -> When | None:
+        stage = max((x.stage for x in inputs), default=0)
+        late = any(x.level == AFTER for x in inputs)
+        placed = dims_of(self.members[value])
+        if value in self.reduced:
+            over = frozenset(self.reduced[value])
+            if late:
+                return None
+            if over - row or placed & row:
+                return When(AFTER)
+            return When(ROW, stage + 1)
+        if late:
+            plain = not placed and all(x.level in (BEFORE, AFTER) for x in inputs)
+            return When(AFTER) if plain else None
+        if placed & row:
+            return When(ENTRY, stage)
+        return When(ROW, stage) if placed or stage else When(BEFORE)
+
+
+def _level(dims: frozenset[int], row: frozenset[int]) -> When:
+    return When(ENTRY if dims & row else ROW if dims else BEFORE)
+
+
+def dims_of(placement: Iterable[int | None]) -> frozenset[int]:
+    """The loops that run through a placed value."""
+    return frozenset(dim for dim in placement if dim is not None)
+
+
+def placed_input(unit: Unit, consumer: Value, i: int) -> Placement:
+    """How input ``i`` of a member is placed by it: broadcasting, order of axes and reduction undone."""
+    placed, x = unit.members[consumer], consumer.inputs[i]
+    name = consumer.primitive
+    if name == "permute_dims":
+        axes = consumer.params["axes"]
+        found: list[Any] = [None] * len(axes)
+        for axis, dim in zip(axes, placed, strict=True):
+            found[axis] = dim
+        return tuple(found)
+    if name == "reshape":
+        left = iter([dim for n, dim in zip(consumer.shape, placed, strict=True) if n != 1])
+        return tuple(None if n == 1 else next(left) for n in x.shape)
+    if name in REDUCTIONS:
+        return _placed_by_reduction(unit, consumer, x.shape)
+    aligned = placed[len(placed) - len(x.shape) :]
+    return tuple(None if n == 1 else dim for n, dim in zip(x.shape, aligned, strict=True))
+
+
+def _placed_by_reduction(unit: Unit, reduction: Value, shape: tuple[int, ...]) -> Placement:
+    over = iter(unit.reduced[reduction])
+    axes = reduction.params["axis"]
+    placed = unit.members[reduction]
+    if reduction.params.get("keepdims"):
+        placed = tuple(dim for axis, dim in enumerate(placed) if axis not in axes)
+    kept = iter(placed)
+    result = []
+    for axis, n in enumerate(shape):
+        if axis in axes:
+            result.append(None if n == 1 else next(over))
+        else:
+            result.append(next(kept))
+    return tuple(result)
