@@ -18,7 +18,9 @@ class Building:
         self.outputs: list[Output] = []
         self.origin = Origin()
 
-    def input(self, shape: tuple[int, ...], dtype: str = "f4", kind: str = "argument", label: str = "") -> Value:
+    def input(
+        self, shape: tuple[int, ...], dtype: str = "f4", kind: str = "argument", label: str = ""
+    ) -> Value:
         value = Value("input", (), {}, shape, np.dtype(dtype), Origin())
         self.inputs.append(Input(value, kind, label))
         return value

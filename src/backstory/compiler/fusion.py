@@ -94,7 +94,7 @@ class Fusion:
             if self.kinds[reader] in ("view", "other view"):
                 outside |= self.outside[reader]
             for unit in self.where.get(reader, ()):
-                if unit.kind != "loops" or self._is_walk(reader):
+                if unit.kind != "loops" or not self.is_axiswise(reader):
                     outside[unit] = None
                     continue
                 for i, x in enumerate(reader.inputs):
@@ -106,9 +106,9 @@ class Fusion:
             inside.pop(unit, None)
         return inside, outside
 
-    def _is_walk(self, value: Value) -> bool:
-        """Whether a value is a view that is stored, and whose axes are not those of what it shows."""
-        return value in self.layouts.stored and not is_transparent(value)
+    def is_axiswise(self, value: Value) -> bool:
+        """Whether the axes of a member are those of its inputs; not so for an index that memory is filled by."""
+        return value not in self.layouts.stored or is_transparent(value)
 
     def _place_view(self, value: Value, inside: dict[Unit, Placement], outside: dict[Unit, None]) -> None:
         for unit, placed in inside.items():
@@ -160,7 +160,9 @@ class Fusion:
         """Compute a value in the first nest that can, for all others to read."""
         for unit, placed in inside.items():
             others = [u for u in (*inside, *outside) if u is not unit]
-            if not any(self.reach.leads(other, unit) for other in others) and self._joins(unit, value, placed):
+            if not any(self.reach.leads(other, unit) for other in others) and self._joins(
+                unit, value, placed
+            ):
                 self._store(unit, value, others)
                 return
         unit = Unit("loops")

@@ -17,14 +17,13 @@ KERNEL_DTYPES = frozenset(
     map(np.dtype, ("bool", "int8", "int16", "int32", "int64", "uint8", "float32", "float64"))
 )
 COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"))
-_FLOAT_ONLY = frozenset(("divide", "pow", "fmod", "remainder", "floor_divide", "hypot", "atan2", "logaddexp"))
+_FLOAT_ONLY = frozenset(("divide", "pow", "fmod", "hypot", "atan2"))
 _BITWISE = frozenset(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert", "logical_not"))
-# Their own loops: what they read is one entry of each input, or one value for all entries.
-ENTRIES = frozenset(ELEMENTWISE)
+ENTRIES = frozenset(ELEMENTWISE) - {"floor_divide", "remainder", "logaddexp"}
 _DEAR = frozenset(
-    ("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "erf", "erfc", "pow", "hypot", "logaddexp")
-    + ("atan2", "fmod", "remainder", "floor_divide", "sin", "cos", "tan", "sinh", "cosh", "asin", "acos")
-    + ("atan", "asinh", "acosh", "atanh")
+    ("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "erf", "erfc", "pow", "hypot", "atan2")
+    + ("fmod", "sin", "cos", "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh")
+    + ("atanh",)
 )
 
 

@@ -144,8 +144,7 @@ def _permute(layout: Layout, x: Value, value: Value) -> Layout:
 def _broadcast(layout: Layout, x: Value, value: Value) -> Layout:
     added = len(value.shape) - len(x.shape)
     kept = (
-        step if n == m else 0
-        for n, m, step in zip(x.shape, value.shape[added:], layout.strides, strict=True)
+        step if n == m else 0 for n, m, step in zip(x.shape, value.shape[added:], layout.strides, strict=True)
     )
     return layout._replace(strides=(0,) * added + tuple(kept))
 
@@ -153,7 +152,9 @@ def _broadcast(layout: Layout, x: Value, value: Value) -> Layout:
 def _getitem(layout: Layout, x: Value, value: Value) -> Layout | None:
     index = value.params["index"]
     parts = list(index) if isinstance(index, tuple) else [index]
-    if any(isinstance(p, bool) or not (p is None or p is Ellipsis or isinstance(p, (int, slice))) for p in parts):
+    if any(
+        isinstance(p, bool) or not (p is None or p is Ellipsis or isinstance(p, (int, slice))) for p in parts
+    ):
         return None
     taken = sum(1 for p in parts if p is not None and p is not Ellipsis)
     if not any(p is Ellipsis for p in parts):

@@ -1,12 +1,14 @@
-"""Which unit must run before which, kept up to date while units are joined."""
+"""Which unit must run before which: kept up to date while units are joined, and the order they run in at last."""
 
 from __future__ import annotations
 
+import heapq
 import itertools
+from collections.abc import Mapping, Sequence
 
 from backstory.compiler.unit import Unit
 
-__all__ = ["Reach"]
+__all__ = ["Reach", "ordered"]
 
 
 class Reach:
@@ -58,3 +60,35 @@ class Reach:
         for other, after in self._after.items():
             if after >> place & 1:
                 self._after[other] = after | new
+
+
+def ordered(units: Sequence[Unit], needs: Mapping[Unit, set[Unit]]) -> list[Unit]:
+    """The units in the order of the program, each after those it needs, and checks as early as can be."""
+    urgent: set[Unit] = set()
+    todo = [unit for unit in units if unit.kind == "check"]
+    while todo:
+        unit = todo.pop()
+        if unit not in urgent:
+            urgent.add(unit)
+            todo += needs[unit]
+    left = {unit: len(needs[unit]) for unit in units}
+    readers: dict[Unit, list[Unit]] = {unit: [] for unit in units}
+    for unit in units:
+        for before in needs[unit]:
+            readers[before].append(unit)
+    ready = [_key(unit, urgent) for unit in units if not left[unit]]
+    heapq.heapify(ready)
+    found: list[Unit] = []
+    while ready:
+        unit = heapq.heappop(ready)[-1]
+        found.append(unit)
+        for reader in readers[unit]:
+            left[reader] -= 1
+            if not left[reader]:
+                heapq.heappush(ready, _key(reader, urgent))
+    assert len(found) == len(units), "units need each other"
+    return found
+
+
+def _key(unit: Unit, urgent: set[Unit]) -> tuple[bool, int, int, Unit]:
+    return unit not in urgent, max(value.order for value in unit.members), unit.number, unit

@@ -1,0 +1,317 @@
+"""Emission: a nest of loops as a small Python function in the language of kernels.
+
+The text knows no shape: sizes, steps, addresses and most numbers are words of the block, so that nests of the same
+form share one kernel. What is computed where follows from :class:`~backstory.compiler.nest.Nest`: before all
+loops, once in a row before and after each of its loops, for each entry, or after all loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from backstory.compiler.expressions import (
+    combined,
+    converted,
+    expression,
+    identity,
+    input_dtypes,
+    literal,
+    type_name,
+)
+from backstory.compiler.graph import Number, Value
+from backstory.compiler.nest import Index, Nest, Operand, Scalar, Source
+from backstory.compiler.unit import AFTER, BEFORE, ENTRY, ROW, When
+
+__all__ = ["Emitted", "Word", "emitted"]
+
+# A word of a block: ("size" or "step", an integer), ("memory", an operand), ("scalar", a Python scalar)
+# or ("number", (a number, whether a float)).
+Word = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A kernel's text, the same lines with a comment each, and the words of its block for this nest."""
+
+    name: str
+    source: str
+    lines: tuple[tuple[str, str], ...]
+    words: tuple[Word, ...]
+
+
+def emitted(nest: Nest, same: Mapping[Operand, Operand]) -> Emitted:
+    """The kernel of a nest. ``same`` names operands that are written where another is read."""
+    return _Emission(nest, same).result()
+
+
+@dataclass
+class _Section:
+    """Lines of one part of a kernel, with the variables that values have there."""
+
+    depth: int
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    names: dict[Any, str] = field(default_factory=dict)
+    stores: list[tuple[str, str]] = field(default_factory=list)
+
+
+class _Emission:
+    def __init__(self, nest: Nest, same: Mapping[Operand, Operand]) -> None:
+        self.nest, self.same = nest, same
+        self.words: list[Word] = []
+        self.head: list[tuple[str, str]] = []
+        self._places: dict[Any, str] = {}
+        self._count = 0
+        self.outer = len(nest.loops) - nest.inner
+        self.sizes = [
+            self._argument("n", "size", nest.size(loop), ("size", i)) for i, loop in enumerate(nest.loops)
+        ]
+        self.before = _Section(1)
+        self.rows = [_Section(1 + self.outer) for _ in range(nest.stages + 1)]
+        self.entries = [_Section(1 + len(nest.loops)) for _ in range(nest.stages)]
+        self.after = _Section(1)
+        self.arrays = self._arrays()
+
+    # Words
+
+    def _argument(
+        self, letter: str, what: str, value: Any, key: Any, read: str = "integer(block, {})"
+    ) -> str:
+        """The variable of a word, read at the head of the kernel; equal keys are one word."""
+        if key not in self._places:
+            same = [name for name in self._places.values() if name.rstrip("0123456789") == letter]
+            name = f"{letter}{len(same)}"
+            self._places[key] = name
+            self.head.append((f"{name} = {read.format(len(self.words))}", ""))
+            self.words.append((what, value))
+        return self._places[key]
+
+    def _arrays(self) -> dict[Operand, str]:
+        found: dict[Operand, str] = {}
+        for operand in self.nest.operands:
+            first = self.same.get(operand, operand)
+            read = f"array(block, {{}}, {type_name(operand.dtype)})"
+            found[operand] = self._argument("a", "memory", first, first, read)
+        return found
+
+    def _step(self, operand: Operand, i: int) -> str | None:
+        """How far loop ``i`` moves in an operand, as text; ``None`` if not at all."""
+        step = self.nest.step(operand, self.nest.loops[i])
+        if step == 0:
+            return None
+        if step == 1:
+            return "1"
+        return self._argument("s", "step", step, ("step", i, step))
+
+    def _place(self, operand: Operand) -> str:
+        """The index of the entry of an operand in the innermost loop that moves in it."""
+        terms = []
+        for i in range(len(self.nest.loops)):
+            step = self._step(operand, i)
+            if step is not None:
+                terms.append(f"i{i}" if step == "1" else f"i{i} * {step}")
+        outer = [t for t in terms if int(t[1:].split(" ")[0]) < self.outer]
+        inner = terms[len(outer) :]
+        if len(outer) == 1 and not inner:
+            return outer[0]
+        return " + ".join(([self._base(" + ".join(outer))] if outer else []) + inner) or "0"
+
+    def _base(self, text: str) -> str:
+        """Where a row begins in an operand: one variable for all operands whose rows begin alike."""
+        if text == f"i{self.outer - 1}":
+            return text
+        section = self.rows[0]
+        if text not in section.names:
+            name = f"p{sum(1 for n in section.names.values() if n.startswith('p'))}"
+            section.names[text] = name
+            section.lines.insert(
+                len([n for n in section.names.values() if n.startswith("p")]) - 1, (f"{name} = {text}", "")
+            )
+        return section.names[text]
+
+    # Values
+
+    def _section(self, when: When) -> _Section:
+        if when.level == BEFORE:
+            return self.before
+        if when.level == ROW:
+            return self.rows[when.stage]
+        return self.after if when.level == AFTER else self.entries[when.stage]
+
+    def _named(self, section: _Section, key: Any, text: str, comment: str, letter: str = "v") -> str:
+        name = f"{letter}{self._count}"
+        self._count += 1
+        section.lines.append((f"{name} = {text}", comment))
+        section.names[key] = name
+        return name
+
+    def source(self, source: Source, stage: int, dtype: np.dtype) -> str:
+        """The text of what an input is, for a reader in loop ``stage`` of a row, converted to ``dtype``."""
+        if isinstance(source, Scalar):
+            return self._scalar(source, dtype)
+        if isinstance(source, Index):
+            i = next(i for i, loop in enumerate(self.nest.loops) if source.dim in loop)
+            text = f"i{i}" if source.step == 1 else f"i{i} * {source.step}"
+            text = text if source.start == 0 else f"{text} + {source.start}"
+            if dtype.kind == "f" and source.dtype.kind == "f":
+                return converted(text, np.dtype("int64"), dtype)
+            return converted(converted(text, np.dtype("int64"), source.dtype), source.dtype, dtype)
+        if isinstance(source, Operand):
+            return converted(self.load(source, stage), source.dtype, dtype)
+        return converted(self.value(source, stage), source.dtype, dtype)
+
+    def _scalar(self, scalar: Scalar, dtype: np.dtype) -> str:
+        value, typed = scalar.value, type_name(dtype)
+        if isinstance(value, Number):
+            real = dtype.kind == "f" or value.kind is float
+            read = f"{typed}({'number' if real else 'integer'}(integer(block, {{}}), 0))"
+            return self._argument("c", "number", (value, real), ("number", value, dtype), read)
+        if scalar.dtype is not None:
+            value = scalar.dtype.type(value).item()
+        text = literal(value, dtype)
+        if text is not None:
+            return text
+        cast = dtype.type(value).item()
+        read = f"{typed}({'number' if dtype.kind == 'f' else 'integer'}(block, {{}}))"
+        return self._argument("c", "scalar", cast, ("scalar", repr(cast), dtype), read)
+
+    def load(self, operand: Operand, stage: int) -> str:
+        """The variable that an entry of an operand was read into."""
+        level = operand.level
+        section = self._section(When(level, stage if level == ENTRY else 0))
+        if operand not in section.names:
+            text = f"{self.arrays[operand]}[{self._place(operand)}]"
+            comment = "" if operand.root is None else _named(operand.root)
+            return self._named(section, operand, text, comment, "x")
+        return section.names[operand]
+
+    def value(self, value: Value, stage: int) -> str:
+        """The variable of a member, computed where it belongs, or anew or read back in a later loop of a row."""
+        when = self.nest.when[value]
+        section = self._section(When(ENTRY, stage) if when.level == ENTRY else when)
+        if value in section.names:
+            return section.names[value]
+        if when.level == ENTRY and when.stage < stage and value in self.nest.carried:
+            return self.load(self.nest.written[value], stage)
+        assert value not in self.nest.unit.reduced, f"{value!r} is read before it is reduced"
+        own = stage if when.level == ENTRY else when.stage
+        dtypes = input_dtypes(value)
+        texts = [self.source(x, own, d) for x, d in zip(self.nest.sources[value], dtypes, strict=True)]
+        if value in section.names:
+            return section.names[value]
+        name = self._named(section, value, expression(value, texts), _comment(value))
+        if value in self.nest.written and (when.level != ENTRY or stage == when.stage):
+            self._store(self.nest.written[value], section, name)
+        return name
+
+    def _store(self, operand: Operand, section: _Section, name: str) -> None:
+        section.stores.append((f"{self.arrays[operand]}[{self._place(operand)}] = {name}", ""))
+
+    # Reductions
+
+    def reduce(self, value: Value) -> None:
+        """Add up (or gather otherwise) the entries of a reduction's input, and store the result."""
+        nest, when = self.nest, self.nest.when[value]
+        from_when = nest.input_when(value)
+        stage = from_when.stage
+        entry = self.source(nest.sources[value][0], stage, self._reduced_dtype(value))
+        in_row = when.level == ROW
+        start = self.rows[stage] if in_row or self.outer else self.before
+        if from_when.level == ENTRY and not self._moves(value):
+            total = self._named(start, ("total", value), identity(value), _comment(value), "t")
+            self.entries[stage].stores.insert(0, (f"{total} = {combined(value, total, entry, True)}", ""))
+            if in_row:
+                self._finish(value, self.rows[stage + 1], total)
+                return
+            entry, section = total, self.rows[stage + 1]
+            if not self.outer:
+                self._finish(value, self.after, total)
+                return
+        else:
+            section = self.entries[stage] if from_when.level == ENTRY else self.rows[stage]
+        if value.size == 1:
+            whole = self._named(self.before, ("total", value), identity(value), _comment(value), "t")
+            section.stores.append((f"{whole} = {combined(value, whole, entry, False)}", ""))
+            self._finish(value, self.after, whole)
+            return
+        self._gather(value, entry, section)
+
+    def _reduced_dtype(self, value: Value) -> np.dtype:
+        return np.dtype(bool) if value.primitive in ("any", "all") else value.dtype
+
+    def _moves(self, value: Value) -> bool:
+        """Whether the last loops move from entry to entry of a reduction's result."""
+        placed = self.nest.unit.members[value]
+        return any(dim in placed for loop in self.nest.loops[self.outer :] for dim in loop)
+
+    def _finish(self, value: Value, section: _Section, name: str) -> None:
+        section.names[value] = name
+        if value in self.nest.written:
+            self._store(self.nest.written[value], section, name)
+
+    def _gather(self, value: Value, entry: str, section: _Section) -> None:
+        """Add to the result in memory, which begins with what the reduction starts from."""
+        operand = self.nest.written[value]
+        array, place = self.arrays[operand], self._place(operand)
+        count = self._argument("n", "size", operand.count, ("count", value))
+        self.before.lines.append((f"for i in range({count}):", _comment(value)))
+        self.before.lines.append((f"    {array}[i] = {identity(value)}", ""))
+        section.stores.append(
+            (f"{array}[{place}] = {combined(value, f'{array}[{place}]', entry, False)}", "")
+        )
+
+    # The whole
+
+    def result(self) -> Emitted:
+        """Emit all that is stored or reduced, in the program's order, and put the parts together."""
+        nest = self.nest
+        for value in nest.values:
+            if value in nest.unit.reduced:
+                self.reduce(value)
+            elif value in nest.written:
+                self.value(value, nest.when[value].stage)
+        body = [*self._indented(self.before), *self._nested(), *self._indented(self.after)]
+        name = _kernel_name(nest)
+        lines = [(f"def {name}(block):", ""), *((f"    {text}", c) for text, c in self.head), *body]
+        return Emitted(name, "\n".join(text for text, _ in lines) + "\n", tuple(lines), tuple(self.words))
+
+    def _indented(self, section: _Section) -> list[tuple[str, str]]:
+        return [
+            ("    " * section.depth + text, comment) for text, comment in (*section.lines, *section.stores)
+        ]
+
+    def _loop(self, i: int) -> tuple[str, str]:
+        return ("    " * (1 + i) + f"for i{i} in range({self.sizes[i]}):", "")
+
+    def _nested(self) -> list[tuple[str, str]]:
+        body: list[tuple[str, str]] = []
+        for stage in range(self.nest.stages + 1):
+            body += self._indented(self.rows[stage])
+            if stage < self.nest.stages:
+                inner = self._indented(self.entries[stage])
+                if inner:
+                    body += [*(self._loop(i) for i in range(self.outer, len(self.nest.loops))), *inner]
+        if not body:
+            return []
+        return [*(self._loop(i) for i in range(self.outer)), *body]
+
+
+def _named(value: Value) -> str:
+    """What people know a value in memory by."""
+    return f"{value.origin.path} {value.origin.operation}".strip()
+
+
+def _comment(value: Value) -> str:
+    origin = value.origin
+    parts = [value.primitive if value.primitive != origin.operation else "", origin.operation, origin.path]
+    return " · ".join(part for part in parts if part)
+
+
+def _kernel_name(nest: Nest) -> str:
+    """A name for people, from what the kernel computes: the same for the same form."""
+    names = [value.primitive for value in nest.values]
+    found = list(dict.fromkeys(name for name in names if name not in ("copy", "reshape", "astype")))
+    return "_".join(found[:4] + ([f"and_{len(found) - 4}_more"] if len(found) > 4 else [])) or "copy"

@@ -1,0 +1,234 @@
+"""A nest of loops: a unit with the memory that it reads and writes, and the loops that are left of its dims.
+
+Dims that all operands run through one after the other become one loop. The last loops run through a row; where no
+value of a row is needed for the whole row, the last loop alone is the row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from backstory.compiler.fusion import Fusion
+from backstory.compiler.graph import Value
+from backstory.compiler.kinds import cost
+from backstory.compiler.layout import Layout, contiguous
+from backstory.compiler.passes.rewriting import splat
+from backstory.compiler.unit import BEFORE, ENTRY, ROW, Placement, Unit, When, dims_of, placed_input
+
+__all__ = ["Index", "Nest", "Operand", "Scalar", "Source"]
+
+
+@dataclass(eq=False, slots=True)
+class Operand:
+    """Memory of one value as a nest runs through it: ``steps`` says how far each dim moves, in entries.
+
+    Scratch has no root: ``count`` entries that hold a row between two loops.
+    """
+
+    root: Value | None
+    dtype: np.dtype
+    offset: int
+    steps: Mapping[int, int]
+    count: int
+    writes: bool = False
+    reads: set[When] = field(default_factory=set)
+    level: int = ENTRY
+    written: When = When(BEFORE)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The entry is ``start + step · i`` for the count i of a loop."""
+
+    dim: int
+    start: int | float
+    step: int | float
+    dtype: np.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A Python scalar or number, and the array's dtype if it stands for an array."""
+
+    value: Any
+    dtype: np.dtype | None
+
+
+Source = Value | Operand | Index | Scalar
+
+
+class Nest:
+    """What a unit of kind ``loops`` needs to become code.
+
+    ``sources`` says of each member where each of its inputs comes from: another member, an operand, a count of a
+    loop, a number. ``loops`` are groups of dims, outermost first; the last ``inner`` of them run through a row.
+    """
+
+    def __init__(self, unit: Unit, fusion: Fusion) -> None:
+        self.unit, self.fusion = unit, fusion
+        when = unit.schedule(fusion.layouts)
+        assert when is not None, f"no order for {unit.ordered}"
+        self.when = when
+        self.operands: list[Operand] = []
+        self.sources: dict[Value, list[Source]] = {}
+        self._read: dict[Any, Operand] = {}
+        self.written: dict[Value, Operand] = {}
+        self.values = [value for value in unit.ordered if not self._is_shown(value)]
+        for value in self.values:
+            self.sources[value] = self._inputs(value)
+        read = [self.input_when(value) for value in unit.reduced]
+        self.stages = 1 + max((w.stage for w in (*when.values(), *read) if w.level == ENTRY), default=-1)
+        self.carried = self._carried()
+        for value in self.values:
+            if value in fusion.stored or value in self.carried:
+                self._write(value)
+        self.loops, self.inner = self._loops()
+
+    # Memory
+
+    def _is_shown(self, value: Value) -> bool:
+        """Whether a member is a view of what the nest has otherwise."""
+        return self.fusion.layouts.is_view(value)
+
+    def _inputs(self, value: Value) -> list[Source]:
+        layouts = self.fusion.layouts
+        if value in layouts.stored and not self.fusion.is_axiswise(value):
+            # A view that memory is filled with, such as every other row: what it shows, entry by entry.
+            return [self._operand(layouts.shown(value), value, self.unit.members[value])]
+        found = []
+        for i, x in enumerate(value.inputs):
+            if isinstance(x, Value):
+                found.append(self._source(x, placed_input(self.unit, value, i)))
+            else:
+                found.append(Scalar(x, None))
+        return found
+
+    def _source(self, x: Value, placed: Placement) -> Source:
+        """Where an input comes from that the nest reads entry by entry as ``placed``."""
+        if x in self.unit.members:
+            if self._is_shown(x):
+                return self._source(x.inputs[0], placed_input(self.unit, x, 0))
+            return x
+        number = splat(x)
+        if number is not None:
+            return Scalar(number, x.dtype)
+        return _count(x, placed) or self._operand(self.fusion.layouts[x], x, placed)
+
+    def _operand(self, layout: Layout, x: Value, placed: Placement) -> Operand:
+        steps: dict[int, int] = {}
+        for dim, step in zip(placed, layout.strides, strict=True):
+            if dim is not None:
+                steps[dim] = steps.get(dim, 0) + step
+        key = (layout.root, layout.offset, tuple(sorted(steps.items())))
+        if key not in self._read:
+            operand = Operand(layout.root, x.dtype, layout.offset, steps, layout.root.size)
+            operand.level = self._level(steps)
+            self._read[key] = operand
+            self.operands.append(operand)
+        return self._read[key]
+
+    def _level(self, steps: Mapping[int, int]) -> int:
+        row = self.unit.dims[len(self.unit.dims) - self.unit.inner :]
+        if any(steps.get(dim) for dim in row):
+            return ENTRY
+        return ROW if any(steps.values()) else BEFORE
+
+    def _write(self, value: Value) -> None:
+        """The memory that a value is written to: its own, or scratch that holds one row."""
+        placed, unit = self.unit.members[value], self.unit
+        stored = value in self.fusion.stored
+        shape = value.shape
+        if not stored:
+            row = unit.dims[len(unit.dims) - unit.inner :]
+            placed = tuple(dim for dim in row if dim in placed)
+            shape = tuple(unit.sizes[dim] for dim in placed if dim is not None)
+        steps = {dim: s for dim, s in zip(placed, contiguous(shape), strict=True) if dim is not None}
+        operand = Operand(value if stored else None, value.dtype, 0, steps, math.prod(shape), writes=True)
+        operand.level, operand.written = self._level(steps), self.when[value]
+        self.written[value] = operand
+        self.operands.append(operand)
+
+    # Several loops in a row
+
+    def _carried(self) -> set[Value]:
+        """Entries computed in one loop of a row and read in a later one, where memory is cheaper than a rerun."""
+        carried: set[Value] = set()
+        for stage in range(1, self.stages):
+            todo = [v for v in self.values if self._ends_in(v, stage)]
+            seen: set[Value] = set()
+            while todo:
+                value = todo.pop()
+                for x in self.sources[value]:
+                    if not isinstance(x, Value) or x in seen or self.when[x].level != ENTRY:
+                        continue
+                    seen.add(x)
+                    if self.when[x].stage < stage and (cost(x) > 1 or x in self.fusion.stored):
+                        carried.add(x)
+                    else:
+                        todo.append(x)
+        return carried
+
+    def _ends_in(self, value: Value, stage: int) -> bool:
+        """Whether loop ``stage`` of a row runs for this value: it is stored, or entries are added up to it."""
+        if value in self.unit.reduced:
+            return self.input_when(value).stage == stage
+        return self.when[value] == When(ENTRY, stage)
+
+    def input_when(self, reduction: Value) -> When:
+        """When the entries are there that a reduction adds up."""
+        x: Value = reduction.inputs[0]
+        found = self.when.get(x)
+        if found is not None:
+            return found
+        steps = dict.fromkeys(dims_of(placed_input(self.unit, reduction, 0)), 1)
+        return When(self._level(steps))
+
+    # Loops
+
+    def _loops(self) -> tuple[list[tuple[int, ...]], int]:
+        """Dims that can be run through as one, and how many of these loops are the row."""
+        dims, sizes = self.unit.dims, self.unit.sizes
+        boundary = len(dims) - self.unit.inner if self._has_rows() else len(dims)
+        counted = {x.dim for found in self.sources.values() for x in found if isinstance(x, Index)}
+        groups: list[list[int]] = []
+        for i, dim in enumerate(dims):
+            if groups and i != boundary and dim not in counted and groups[-1][-1] not in counted:
+                before = groups[-1][-1]
+                whole = all(x.steps.get(before, 0) == x.steps.get(dim, 0) * sizes[dim] for x in self.operands)
+                if whole and all((before in over) == (dim in over) for over in self.unit.reduced.values()):
+                    groups[-1].append(dim)
+                    continue
+            groups.append([dim])
+        loops = [tuple(group) for group in groups]
+        row = set(dims[boundary:])
+        return loops, sum(1 for group in loops if group[0] in row) if row else min(1, len(loops))
+
+    def _has_rows(self) -> bool:
+        """Whether some value is one of a whole row, and read for its entries or by others of its kind."""
+        return any(w.level == ROW for w in self.when.values())
+
+    def size(self, loop: tuple[int, ...]) -> int:
+        """How often a loop runs."""
+        return math.prod(self.unit.sizes[dim] for dim in loop)
+
+    def step(self, operand: Operand, loop: tuple[int, ...]) -> int:
+        """How far a loop moves in an operand, in entries."""
+        return operand.steps.get(loop[-1], 0)
+
+
+def _count(x: Value, placed: Placement) -> Index | None:
+    """A constant 0, 1, 2, … (or with another start and step) as the count of the loop along it."""
+    if x.primitive != "constant" or len(x.shape) != 1 or x.size < 2 or placed[0] is None:
+        return None
+    array = x.params["array"]
+    start = array[0].item()
+    step = array[1].item() - start if x.dtype.kind != "b" else 0
+    if x.dtype.kind not in "iuf" or not all(math.isfinite(n) and n == int(n) for n in (start, step)):
+        return None
+    expected = np.arange(x.size) * int(step) + int(start)
+    return Index(placed[0], int(start), int(step), x.dtype) if np.array_equal(array, expected) else None

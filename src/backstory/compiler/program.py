@@ -1,0 +1,232 @@
+"""The native program: a graph as kernels, products and host steps, with all their memory laid out.
+
+Building goes: passes, outputs of their own, fusion, an order, nests, the memory plan, kernels, and at last blocks of
+arguments in tables. Setting an input patches its address in the blocks; a run calls the tables, and in Python only
+what no kernel computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from backstory.compiler.emit import Emitted, emitted
+from backstory.compiler.fusion import Fusion, fused, with_own_outputs
+from backstory.compiler.graph import Graph, Number, Value
+from backstory.compiler.kernels import kernel
+from backstory.compiler.layout import contiguous
+from backstory.compiler.memory import ALIGNMENT, Place, Plan, planned, roots_read
+from backstory.compiler.nest import Nest, Operand
+from backstory.compiler.order import ordered
+from backstory.compiler.passes import simplified
+from backstory.compiler.primitives import evaluate
+from backstory.compiler.replay import Program
+from backstory.compiler.table import Block, Table
+from backstory.compiler.unit import Unit
+
+__all__ = ["Native", "build"]
+
+
+def build(graph: Graph) -> Program:
+    """The graph as native code. Without Numba it raises :class:`~backstory.errors.MissingExtraError`."""
+    return Native(graph)
+
+
+class Native(Program):
+    """A graph as native code; see :class:`~backstory.compiler.replay.Program` for its use.
+
+    An input that is written to shares no memory with any other array that is set.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.numbers = [None] * len(graph.numbers)
+        self._lowered = with_own_outputs(simplified(graph))
+        self._fusion = fused(self._lowered)
+        units = self._fusion.units
+        self._nests = {unit: Nest(unit, self._fusion) for unit in units if unit.kind == "loops"}
+        home = self._fusion.home
+        needs = {
+            u: {home[r] for r in roots_read(u, self._fusion, self._nests) if r in home} - {u} for u in units
+        }
+        self._order = ordered(units, needs)
+        self._plan = planned(self._order, self._fusion, self._nests)
+        self._inputs: list[Any] = [None] * len(graph.inputs)
+        self._outputs: list[Any] = [None] * len(graph.outputs)
+        self._memory = _Memory(self._plan, self._fusion)
+        self._slots = _Slots(graph.numbers)
+        self.kernels: dict[Unit, Emitted] = {}
+        self._steps = self._built()
+
+    # Building
+
+    def _built(self) -> list[Callable[[], None]]:
+        steps: list[Any] = []
+        for unit in self._order:
+            if unit.kind == "loops":
+                self._add_loops(self._open_table(steps), unit)
+            else:
+                steps.append(self._host_step(unit))
+        for j in self._plan.late:
+            steps.append(self._copy_step(j))
+        self._tables = [step for step in steps if isinstance(step, Table)]
+        return [step.run if isinstance(step, Table) else step for step in steps]
+
+    def _open_table(self, steps: list[Any]) -> Table:
+        if not steps or not isinstance(steps[-1], Table):
+            steps.append(Table())
+        return steps[-1]
+
+    def _add_loops(self, table: Table, unit: Unit) -> None:
+        code = emitted(self._nests[unit], self._plan.same)
+        self.kernels[unit] = code
+        block = table.add(kernel(code.name, code.source), [0] * len(code.words))
+        for k, (what, value) in enumerate(code.words):
+            if what == "memory":
+                self._memory.point(block, k, value)
+            elif what == "number":
+                block[k] = self._slots.address(*value)
+            else:
+                block[k] = value
+
+    def _host_step(self, unit: Unit) -> Callable[[], None]:
+        """A unit that NumPy computes."""
+        (value,) = unit.members
+        memory, numbers = self._memory, self.numbers
+        readers: list[Callable[[], Any]] = []
+        for x in value.inputs:
+            if isinstance(x, Value):
+                readers.append(memory.reader(x))
+            elif isinstance(x, Number):
+                readers.append(lambda place=x.place: numbers[place])
+            else:
+                readers.append(lambda x=x: x)
+        target = None if unit.kind == "check" else memory.reader(value)
+
+        def step() -> None:
+            with np.errstate(all="ignore"):
+                result = evaluate(value.primitive, [read() for read in readers], value.params)
+            if target is not None:
+                np.copyto(target(), result)
+
+        return step
+
+    def _copy_step(self, j: int) -> Callable[[], None]:
+        """What goes into an input at the end."""
+        output = self._lowered.outputs[j]
+        assert output.into is not None
+        source, target = self._memory.reader(output.value), self._memory.reader(output.into.value)
+        return lambda: np.copyto(target(), source())
+
+    # Running
+
+    def set_input(self, place: int, array: np.ndarray) -> None:
+        self._memory.put("input", place, array)
+
+    def set_output(self, place: int, array: np.ndarray) -> None:
+        self._memory.put("output", place, array)
+
+    def run(self) -> None:
+        self._slots.fill(self.numbers)
+        for step in self._steps:
+            step()
+
+
+class _Slots:
+    """Where kernels read the numbers of the host: each as a float64 and as an int64."""
+
+    def __init__(self, numbers: list[Number]) -> None:
+        self._block = Block([0] * (2 * len(numbers)))
+        self._reals = {x.place for x in numbers if x.kind is float}
+
+    def address(self, number: Number, real: bool) -> int:
+        """Where the number stands."""
+        return self._block.address + 8 * (2 * number.place + (not real))
+
+    def fill(self, numbers: list[Any]) -> None:
+        """Put all numbers where kernels read them."""
+        block = self._block
+        for i, number in enumerate(numbers):
+            block[2 * i] = float(number)
+            if i not in self._reals:
+                block[2 * i + 1] = int(number)
+
+
+class _Memory:
+    """The arrays of a program, and the words of blocks that hold their addresses."""
+
+    def __init__(self, plan: Plan, fusion: Fusion) -> None:
+        self._plan, self._fusion = plan, fusion
+        self._raw = np.empty(plan.arena + ALIGNMENT, np.uint8)
+        start = self._raw.ctypes.data
+        self._skip = -start % ALIGNMENT
+        self.address = start + self._skip
+        self._arrays: dict[tuple[str, int], np.ndarray] = {}
+        self._words: dict[tuple[str, int], list[tuple[Block, int, int]]] = {}
+        self._constants: dict[Value, np.ndarray] = {}
+
+    def point(self, block: Block, word: int, operand: Operand) -> None:
+        """Let a word of a block be the address of an operand, now and whenever its array is set."""
+        if operand.root is None:
+            block[word] = self.address + self._plan.scratch[operand]
+            return
+        self._point(block, word, operand.root, operand.offset * operand.dtype.itemsize)
+
+    def _point(self, block: Block, word: int, root: Value, offset: int) -> None:
+        place = self._plan.places[root]
+        if place.kind == "arena":
+            block[word] = self.address + place.at + offset
+        elif place.kind == "constant":
+            block[word] = self._constant(root).ctypes.data + offset
+        else:
+            self._words.setdefault((place.kind, place.at), []).append((block, word, offset))
+
+    def put(self, kind: str, place: int, array: np.ndarray) -> None:
+        """Set an input or an output."""
+        if self._arrays.get((kind, place)) is array:
+            return
+        self._arrays[kind, place] = array
+        words = self._words.get((kind, place), ())
+        if words:
+            address = array.ctypes.data
+            for block, word, offset in words:
+                block[word] = address + offset
+
+    def _constant(self, value: Value) -> np.ndarray:
+        if value not in self._constants:
+            if value.primitive == "full":
+                array = np.full(value.shape, value.params["value"], value.dtype)
+            else:
+                array = np.ascontiguousarray(value.params["array"])
+            self._constants[value] = array.reshape(value.shape)
+        return self._constants[value]
+
+    def _base(self, root: Value) -> Callable[[], np.ndarray]:
+        """The memory of a root as an array: fixed, or as it was set last."""
+        place: Place = self._plan.places[root]
+        if place.kind == "constant":
+            array = self._constant(root)
+            return lambda: array
+        if place.kind == "arena":
+            array = np.ndarray(root.shape, root.dtype, self._raw.data, self._skip + place.at)
+            return lambda: array
+        key, arrays = (place.kind, place.at), self._arrays
+        return lambda: arrays[key]
+
+    def reader(self, value: Value) -> Callable[[], np.ndarray]:
+        """A function that gives a value as an array."""
+        root, offset, strides = self._fusion.layouts[value]
+        base, size = self._base(root), value.dtype.itemsize
+        if root.shape == value.shape and offset == 0 and strides == contiguous(value.shape):
+            return base
+        if value.size == 0:
+            empty = np.empty(value.shape, value.dtype)
+            return lambda: empty
+        steps = tuple(size * step for step in strides)
+
+        def read() -> np.ndarray:
+            return np.ndarray(value.shape, value.dtype, base(), offset * size, steps)
+
+        return read
