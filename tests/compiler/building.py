@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
+
 from backstory.compiler.graph import Graph, Input, Number, Origin, Output, Value, inferred
 
 
@@ -61,7 +63,7 @@ def network(b: Building, widths: list[int], batch: int) -> tuple[list[Value], li
     """The activations and parameters of an MLP, and its last linear layer."""
     x = b.input((batch, widths[0]), label="x")
     parameters, activations = [], [x]
-    for i, (n, m) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (n, m) in enumerate(itertools.pairwise(widths)):
         b.origin = Origin("linear", f"layers.{i}", "forward")
         w = b.input((m, n), kind="state", label=f"layers.{i}.weight")
         bias = b.input((m,), kind="state", label=f"layers.{i}.bias")

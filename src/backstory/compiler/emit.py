@@ -1,8 +1,8 @@
 """Emission: a nest of loops as a small Python function in the language of kernels.
 
-The text knows no shape: sizes, steps, addresses and most numbers are words of the block, so that nests of the same
-form share one kernel. What is computed where follows from :class:`~backstory.compiler.nest.Nest`: before all
-loops, once in a row before and after each of its loops, for each entry, or after all loops.
+The text knows no shape: sizes, steps, addresses and most numbers are words of the block, so that nests of
+the same form share one kernel. What is computed where follows from :class:`~backstory.compiler.nest.Nest`:
+before all loops, once in a row before and after each of its loops, for each entry, or after all loops.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class _Emission:
         return section.names[operand]
 
     def value(self, value: Value, stage: int) -> str:
-        """The variable of a member, computed where it belongs, or anew or read back in a later loop of a row."""
+        """The variable of a member, computed where it belongs; in a later loop of a row again, or read."""
         when = self.nest.when[value]
         section = self._section(When(ENTRY, stage) if when.level == ENTRY else when)
         if value in section.names:
@@ -314,4 +314,6 @@ def _kernel_name(nest: Nest) -> str:
     """A name for people, from what the kernel computes: the same for the same form."""
     names = [value.primitive for value in nest.values]
     found = list(dict.fromkeys(name for name in names if name not in ("copy", "reshape", "astype")))
-    return "_".join(found[:4] + ([f"and_{len(found) - 4}_more"] if len(found) > 4 else [])) or "copy"
+    return "_".join(
+        ["loops", *(found[:4] or ["copy"]), *([f"and_{len(found) - 4}_more"] if len(found) > 4 else [])]
+    )

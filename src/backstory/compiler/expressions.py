@@ -1,4 +1,4 @@
-"""What one entry of each primitive is in the language of kernels, and how dtypes are converted and written."""
+"""What one entry of each primitive is in the language of kernels, and how dtypes are converted."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Fusion: which values are computed in one nest of loops, and which have memory at all.
 
 The values are looked at from the last to the first, so that everything that reads a value has its place
-already. A value joins the loops that read it; where several do, these become one, if one nest can run them and
-nothing between them needs the one before the other. What is cheap to compute is computed wherever it is read, and
-never stored for the loops alone: the gate of an activation, for one. What has to be in memory (for a matrix
-product, for an output) is stored by the loops it joined.
+already. A value joins the loops that read it; where several do, these become one, if one nest can run them
+and nothing between them needs the one before the other. What is cheap to compute is computed wherever it is
+read, and never stored for the loops alone: the gate of an activation, for one. What has to be in memory (for
+a matrix product, for an output) is stored by the loops it joined.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SMALL = 4
 
 
 def with_own_outputs(graph: Graph) -> Graph:
-    """The graph with every output a computed value of its own: inputs, constants and views go out as copies."""
+    """The graph with every output a value of its own: inputs, constants and views go out as copies."""
     layouts = Layouts(graph)
     taken: set[Value] = set()
     values, outputs = list(graph.values), []
@@ -50,7 +50,7 @@ def fused(graph: Graph) -> Fusion:
 
 
 class Fusion:
-    """The units of a graph. ``stored`` are the values that have memory; ``home`` says which unit computes them."""
+    """The units of a graph. ``stored`` are the values that have memory; ``home`` says who computes them."""
 
     def __init__(self, graph: Graph) -> None:
         for i, value in enumerate(graph.values):
@@ -87,7 +87,7 @@ class Fusion:
             self._place_computed(value, inside, outside)
 
     def _read_by(self, value: Value) -> tuple[dict[Unit, Placement], dict[Unit, None]]:
-        """The nests that ask for a value entry by entry, and how they place it; the units that read memory."""
+        """The nests that read a value entry by entry, and how they place it; the units that read memory."""
         inside: dict[Unit, Placement] = {}
         outside: dict[Unit, None] = {}
         for reader in self.readers.get(value, ()):
@@ -107,7 +107,7 @@ class Fusion:
         return inside, outside
 
     def is_axiswise(self, value: Value) -> bool:
-        """Whether the axes of a member are those of its inputs; not so for an index that memory is filled by."""
+        """Whether the axes of a member are those of its inputs; not so if an index fills it."""
         return value not in self.layouts.stored or is_transparent(value)
 
     def _place_view(self, value: Value, inside: dict[Unit, Placement], outside: dict[Unit, None]) -> None:
@@ -160,16 +160,16 @@ class Fusion:
         """Compute a value in the first nest that can, for all others to read."""
         for unit, placed in inside.items():
             others = [u for u in (*inside, *outside) if u is not unit]
-            if not any(self.reach.leads(other, unit) for other in others) and self._joins(
-                unit, value, placed
-            ):
+            if any(self.reach.leads(other, unit) for other in others):
+                continue
+            if self._joins(unit, value, placed, once=True):
                 self._store(unit, value, others)
                 return
         unit = Unit("loops")
         placement = tuple(None if n == 1 else unit.new_dim(n) for n in value.shape)
         unit.dims = [dim for dim in placement if dim is not None]
         self._begin(unit, value, outside | dict.fromkeys(inside))
-        joined = self._joins(unit, value, placement)
+        joined = self._joins(unit, value, placement, once=True)
         assert joined, f"no loops for {value!r} alone"
 
     def _is_cheap(self, value: Value) -> bool:
@@ -180,14 +180,25 @@ class Fusion:
 
     # Joining
 
-    def _joins(self, unit: Unit, value: Value, placed: Placement) -> bool:
-        """Make a value a member of a nest that reads it, or say that the nest cannot compute it."""
+    def _joins(self, unit: Unit, value: Value, placed: Placement, once: bool = False) -> bool:
+        """Make a value a member of a nest that reads it, or say that the nest cannot compute it.
+
+        What is stored is computed ``once``.
+        """
+        if once:
+            unit.once.add(value)
         if value.primitive in REDUCTIONS:
-            return self._joins_reduction(unit, value, placed)
-        if unit.members and placed and self._is_repeated(unit, value, placed):
-            return False
-        unit.members[value] = placed
-        return True
+            joined = self._joins_reduction(unit, value, placed)
+        elif unit.members and placed and self._is_repeated(unit, value, placed):
+            joined = False
+        else:
+            unit.members[value] = placed
+            joined = not once or unit.schedule() is not None
+            if not joined:
+                del unit.members[value]
+        if not joined:
+            unit.once.discard(value)
+        return joined
 
     def _is_repeated(self, unit: Unit, value: Value, placed: Placement) -> bool:
         """Whether a dear value would be computed once more for every row, though rows do not change it."""
@@ -197,7 +208,6 @@ class Fusion:
         return unit.dims[-1] in dims
 
     def _joins_reduction(self, unit: Unit, value: Value, placed: Placement) -> bool:
-        x = value.inputs[0]
         over = self._reduced_dims(unit, value, placed)
         if over is None:
             return False
@@ -205,11 +215,10 @@ class Fusion:
         unit.members[value], unit.reduced[value] = placed, over
         if any(dim not in before for dim in over):
             unit.dims = [dim for dim in placed_input(unit, value, 0) if dim is not None]
-        if unit.schedule(self.layouts) is None:
+        if unit.schedule() is None:
             del unit.members[value], unit.reduced[value]
             unit.dims = before
             return False
-        assert isinstance(x, Value)
         return True
 
     def _reduced_dims(self, unit: Unit, value: Value, placed: Placement) -> tuple[int, ...] | None:
@@ -247,7 +256,7 @@ class Fusion:
         if self.reach.leads(first, second) or self.reach.leads(second, first):
             return False
         whole = _union(first, second, dict(zip(other, placed, strict=True)))
-        if whole is None or whole.schedule(self.layouts) is None:
+        if whole is None or whole.schedule() is None:
             return False
         for value in second.members:
             units = [first if unit is second else unit for unit in self.where[value]]
@@ -259,7 +268,7 @@ class Fusion:
                 del readers[second]
                 readers[first] = None
         first.members, first.reduced = whole.members, whole.reduced
-        first.sizes, first.dims, first.inner = whole.sizes, whole.dims, whole.inner
+        first.sizes, first.dims, first.inner, first.once = whole.sizes, whole.dims, whole.inner, whole.once
         self.units.remove(second)
         self.reach.merge(first, second)
         return True
@@ -301,4 +310,4 @@ def _union(first: Unit, second: Unit, same: dict[int | None, int | None]) -> Uni
     order = [names.get(dim, dim) for dim in second.dims] if theirs else first.dims
     if len(set(order)) < len(order):
         return None
-    return Unit("loops", members, reduced, first.sizes | second.sizes, order)
+    return Unit("loops", members, reduced, first.once | second.once, first.sizes | second.sizes, order)

@@ -20,16 +20,18 @@ COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal", "equa
 _FLOAT_ONLY = frozenset(("divide", "pow", "fmod", "hypot", "atan2"))
 _BITWISE = frozenset(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert", "logical_not"))
 ENTRIES = frozenset(ELEMENTWISE) - {"floor_divide", "remainder", "logaddexp"}
+_NOT_OF_BOOLEANS = frozenset(("add", "subtract", "multiply", "negative", "maximum", "minimum", "abs"))
 _DEAR = frozenset(
-    ("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "erf", "erfc", "pow", "hypot", "atan2")
-    + ("fmod", "sin", "cos", "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh")
-    + ("atanh",)
+    (
+        *("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "erf", "erfc", "pow", "hypot", "atan2"),
+        *("fmod", "sin", "cos", "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh"),
+    )
 )
 
 
 def kind(value: Value, layouts: Layouts) -> str:
-    """``leaf``, ``view`` (each axis remains one), ``other view``, ``loop``, ``reduction``, ``product``, ``check``
-    or ``host``.
+    """``leaf``, ``view`` (each axis remains one), ``other view``, ``loop``, ``reduction``, ``product``,
+    ``check`` or ``host``.
     """
     name = value.primitive
     if name in ("input", "constant") or (name == "full" and splat(value) is not None):
@@ -82,7 +84,15 @@ def _why_no_entry(value: Value, arrays: list[Value]) -> str:
         return f"{name} of {computing}"
     if name == "astype" and arrays[0].dtype.kind == "f" and value.dtype.kind in "iu":
         return f"{arrays[0].dtype} to {value.dtype}, which no machine does alike beyond the range"
-    if computing == bool and name in ("add", "subtract", "multiply", "negative", "maximum", "minimum", "abs"):
+    if computing.kind == "b" and name in (
+        "add",
+        "subtract",
+        "multiply",
+        "negative",
+        "maximum",
+        "minimum",
+        "abs",
+    ):
         return f"{name} of booleans"
     if name in COMPARISONS and computing.kind in "iu" and _out_of_range(value, computing):
         return "a comparison with a number outside of the dtype"

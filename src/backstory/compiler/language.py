@@ -11,6 +11,7 @@ may use Python's arithmetic and comparisons, ``for i in range(...)``, ``if`` and
 - ``where(condition, a, b)``: both are computed, one is chosen. ``isnan``, ``isinf``, ``isfinite``.
 - ``exp``, ``tanh``, ``maximum`` and whatever else :mod:`backstory.compiler.mathematics` has, of float32 or
   float64; other numbers become float64. ``maximum`` and ``minimum`` also of integers.
+- ``INFINITY``, a float64.
 - ``accumulate(total, x)``: total + x in a sum whose order is free; any other sum keeps its order.
 
 The ``k`` of an array is written out as a number. **Memory that is written through one word of a block is not
@@ -239,6 +240,7 @@ WORDS: dict[str, Any] = {
     **DTYPES,
     "array": array,
     "array_at": array_at,
+    "INFINITY": float("inf"),
     "integer": integer,
     "number": number,
     "where": where,

@@ -1,8 +1,8 @@
 """Where the entries of a value lie: in the memory of which value, from where on, and how far apart.
 
 A view has no memory of its own. Its layout names its root, the value whose memory it shows; roots lie in C
-order. Only where entries in the asked order are no regular walk through that memory (a reshape of a transposed
-matrix), or where a matrix product could not read them, is a view stored like a computed value.
+order. Only where entries in the asked order are no regular walk through that memory (a reshape of a
+transposed matrix), or where a matrix product could not read them, is a view stored like a computed value.
 """
 
 from __future__ import annotations

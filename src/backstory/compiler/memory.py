@@ -1,9 +1,9 @@
 """The memory plan: where every stored value lies, and which values share memory.
 
-Values that live only within the step lie in one arena; when the last unit that reads a value has run, its place is
-free for others. A nest writes over an array that it is the last to read where both move alike. What goes out is
-written to its own array at once, and what goes into an input is written there at once if nobody needs the old
-values any more; else it waits in the arena until the end.
+Values that live only within the step lie in one arena; when the last unit that reads a value has run, its
+place is free for others. A nest writes over an array that it is the last to read where both move alike. What
+goes out is written to its own array at once, and what goes into an input is written there at once if nobody
+needs the old values any more; else it waits in the arena until the end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """``kind`` is ``arena`` (``at`` counts bytes), ``input``, ``output`` (``at`` is their place), or ``constant``."""
+    """``kind`` is ``arena`` (``at`` counts bytes), ``input``, ``output`` (it says which) or ``constant``."""
 
     kind: str
     at: int = 0
@@ -172,7 +172,7 @@ class _Planning:
         return None
 
     def _over(self, unit: Unit, value: Value, freed: set[Value]) -> Place | None:
-        """The place of an array that the unit is the last to read, if it can be overwritten entry by entry."""
+        """The place of an array that the unit is the last to read, if it can be overwritten."""
         if unit.kind != "loops":
             return None
         for root in sorted(freed, key=lambda root: root.order):

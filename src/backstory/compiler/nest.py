@@ -1,14 +1,14 @@
 """A nest of loops: a unit with the memory that it reads and writes, and the loops that are left of its dims.
 
-Dims that all operands run through one after the other become one loop. The last loops run through a row; where no
-value of a row is needed for the whole row, the last loop alone is the row.
+Dims that all operands run through one after the other become one loop. The last loops run through a row; if
+no value is one of a whole row, the last loop alone is the row.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,7 @@ class Operand:
     steps: Mapping[int, int]
     count: int
     writes: bool = False
-    reads: set[When] = field(default_factory=set)
     level: int = ENTRY
-    written: When = When(BEFORE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +63,14 @@ Source = Value | Operand | Index | Scalar
 class Nest:
     """What a unit of kind ``loops`` needs to become code.
 
-    ``sources`` says of each member where each of its inputs comes from: another member, an operand, a count of a
-    loop, a number. ``loops`` are groups of dims, outermost first; the last ``inner`` of them run through a row.
+    ``sources`` says of each member where each of its inputs comes from: another member, an operand, a count
+    of a loop, a number. ``loops`` are groups of dims, outermost first; the last ``inner`` of them run through
+    a row.
     """
 
     def __init__(self, unit: Unit, fusion: Fusion) -> None:
         self.unit, self.fusion = unit, fusion
-        when = unit.schedule(fusion.layouts)
+        when = unit.schedule()
         assert when is not None, f"no order for {unit.ordered}"
         self.when = when
         self.operands: list[Operand] = []
@@ -149,14 +148,14 @@ class Nest:
             shape = tuple(unit.sizes[dim] for dim in placed if dim is not None)
         steps = {dim: s for dim, s in zip(placed, contiguous(shape), strict=True) if dim is not None}
         operand = Operand(value if stored else None, value.dtype, 0, steps, math.prod(shape), writes=True)
-        operand.level, operand.written = self._level(steps), self.when[value]
+        operand.level = self._level(steps)
         self.written[value] = operand
         self.operands.append(operand)
 
     # Several loops in a row
 
     def _carried(self) -> set[Value]:
-        """Entries computed in one loop of a row and read in a later one, where memory is cheaper than a rerun."""
+        """Entries computed in one loop of a row and read in a later one, where memory is cheaper."""
         carried: set[Value] = set()
         for stage in range(1, self.stages):
             todo = [v for v in self.values if self._ends_in(v, stage)]
@@ -174,7 +173,7 @@ class Nest:
         return carried
 
     def _ends_in(self, value: Value, stage: int) -> bool:
-        """Whether loop ``stage`` of a row runs for this value: it is stored, or entries are added up to it."""
+        """Whether loop ``stage`` of a row runs for this value: it is stored, or adds up entries."""
         if value in self.unit.reduced:
             return self.input_when(value).stage == stage
         return self.when[value] == When(ENTRY, stage)

@@ -1,4 +1,4 @@
-"""Which unit must run before which: kept up to date while units are joined, and the order they run in at last."""
+"""Which unit must run before which: kept up to date while units are joined, and at last their order."""
 
 from __future__ import annotations
 

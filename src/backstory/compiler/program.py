@@ -1,8 +1,8 @@
 """The native program: a graph as kernels, products and host steps, with all their memory laid out.
 
-Building goes: passes, outputs of their own, fusion, an order, nests, the memory plan, kernels, and at last blocks of
-arguments in tables. Setting an input patches its address in the blocks; a run calls the tables, and in Python only
-what no kernel computes.
+Building goes: passes, outputs of their own, fusion, an order, nests, the memory plan, kernels, and at last
+blocks of arguments in tables. Setting an input patches its address in the blocks; a run calls the tables, and
+in Python only what no kernel computes.
 """
 
 from __future__ import annotations
@@ -60,6 +60,16 @@ class Native(Program):
         self.kernels: dict[Unit, Emitted] = {}
         self._steps = self._built()
 
+    @property
+    def units(self) -> list[Unit]:
+        """The units in the order in which they run."""
+        return self._order
+
+    @property
+    def sources(self) -> list[str]:
+        """The text of every distinct kernel, in the order of first use."""
+        return list(dict.fromkeys(code.source for code in self.kernels.values()))
+
     # Building
 
     def _built(self) -> list[Callable[[], None]]:
@@ -69,8 +79,7 @@ class Native(Program):
                 self._add_loops(self._open_table(steps), unit)
             else:
                 steps.append(self._host_step(unit))
-        for j in self._plan.late:
-            steps.append(self._copy_step(j))
+        steps += [self._copy_step(j) for j in self._plan.late]
         self._tables = [step for step in steps if isinstance(step, Table)]
         return [step.run if isinstance(step, Table) else step for step in steps]
 
@@ -213,7 +222,8 @@ class _Memory:
             array = np.ndarray(root.shape, root.dtype, self._raw.data, self._skip + place.at)
             return lambda: array
         key, arrays = (place.kind, place.at), self._arrays
-        return lambda: arrays[key]
+        # An output may go out in another shape than that in which it is computed.
+        return lambda: arrays[key].reshape(root.shape)
 
     def reader(self, value: Value) -> Callable[[], np.ndarray]:
         """A function that gives a value as an array."""

@@ -3,8 +3,8 @@
 Its *dims* are loops, from the outermost in. Each member is *placed*: every axis of it is run through by one
 loop, or by none where the axis has one entry. A reduction has placed axes, and loops that it adds up over.
 
-The last ``inner`` loops run through a *row*. In each row there may be several loops one after the other, so that
-what a row was reduced to (its maximum, say) is used for the same row while it is in the cache.
+The last ``inner`` loops run through a *row*. In each row there may be several loops one after the other, so
+that what a row was reduced to (its maximum, say) is used for the same row while it is in the cache.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from backstory.compiler.graph import Value
-from backstory.compiler.layout import Layouts
 from backstory.compiler.primitives import REDUCTIONS
 
 __all__ = ["BEFORE", "ENTRY", "ROW", "Placement", "Unit", "When", "dims_of", "placed_input"]
@@ -37,11 +36,15 @@ class When(NamedTuple):
 
 @dataclass(eq=False)
 class Unit:
-    """Values that are computed together; ``kind`` is ``loops``, ``product``, ``host``, or ``check``."""
+    """Values that are computed together; ``kind`` is ``loops``, ``product``, ``host``, or ``check``.
+
+    Members that are ``once`` are stored: no loop that does not run through them may compute them again.
+    """
 
     kind: str
     members: dict[Value, Placement] = field(default_factory=dict)
     reduced: dict[Value, tuple[int, ...]] = field(default_factory=dict)
+    once: set[Value] = field(default_factory=set)
     sizes: dict[int, int] = field(default_factory=dict)
     dims: list[int] = field(default_factory=list)
     inner: int = 1
@@ -58,16 +61,16 @@ class Unit:
         self.sizes[dim] = size
         return dim
 
-    def schedule(self, layouts: Layouts) -> dict[Value, When] | None:
-        """When each member is computed, with as short rows as will do, or ``None`` if no nest computes them."""
+    def schedule(self) -> dict[Value, When] | None:
+        """When each member is computed, with as short rows as will do; ``None`` if no nest computes them."""
         for inner in range(min(1, len(self.dims)), len(self.dims) + 1):
-            found = self._schedule(inner, layouts)
+            found = self._schedule(inner)
             if found is not None:
                 self.inner = inner
                 return found
         return None
 
-    def _schedule(self, inner: int, layouts: Layouts) -> dict[Value, When] | None:
+    def _schedule(self, inner: int) -> dict[Value, When] | None:
         row = frozenset(self.dims[len(self.dims) - inner :])
         when: dict[Value, When] = {}
         for value in self.ordered:
@@ -75,13 +78,20 @@ class Unit:
             for i, x in enumerate(value.inputs):
                 if isinstance(x, Value):
                     inputs.append(when.get(x) or _level(dims_of(placed_input(self, value, i)), row))
-            found = self._when(value, inputs, row, layouts)
-            if found is None:
+            found = self._when(value, inputs, row)
+            if found is None or (value in self.once and self._is_repeated(value, found, row)):
                 return None
             when[value] = found
         return when
 
-    def _when(self, value: Value, inputs: list[When], row: frozenset[int], layouts: Layouts) -> When | None:
+    def _is_repeated(self, value: Value, when: When, row: frozenset[int]) -> bool:
+        """Whether loops that do not run through a value compute it again and again."""
+        placed = dims_of(self.members[value])
+        if when.level == ENTRY:
+            return len(placed) < len(self.dims)
+        return when.level == ROW and len(placed) < len(self.dims) - len(row)
+
+    def _when(self, value: Value, inputs: list[When], row: frozenset[int]) -> When | None:
         stage = max((x.stage for x in inputs), default=0)
         late = any(x.level == AFTER for x in inputs)
         placed = dims_of(self.members[value])
