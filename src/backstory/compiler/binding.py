@@ -60,6 +60,7 @@ class Bound:
         for gradient in trace.gradients.values():
             self._leave_gradient(gradient)
         self._leave_states()
+        self._events = self._told()
         trace.refuse_escaped(self._known(outputs))
         self._written = self._write_back()
         self._modules = [(m, fingerprint(m)) for m in trace.modules.values()]
@@ -141,11 +142,28 @@ class Bound:
                 elif value is not before:
                     self._after.append(f"{moved.name}[{key!r}] = {value!r}")
 
+    def _told(self) -> dict[int, list[str]]:
+        """The code of what each follower is told after a call."""
+        found: dict[int, list[str]] = {key: [] for key in self._trace.followers}
+        for follower, event in self._trace.events:
+            found[id(follower)].append(self._told_part(event))
+        return found
+
+    def _told_part(self, part: Any) -> str:
+        if isinstance(part, (tuple, list)):
+            return f"({''.join(self._told_part(one) + ', ' for one in part)})"
+        if isinstance(part, Symbol):
+            return f"tensors[{self._output(part, 'statistic')}].array"
+        if isinstance(part, HostNumber):
+            return part.name
+        return self._name(part) if not isinstance(part, (bool, int, str, type(None))) else repr(part)
+
     def _known(self, outputs: Sequence[Any]) -> list[Symbol]:
         """The symbols that may outlive the trace, since a call makes them anew."""
         gradients = [g.after for g in self._trace.gradients.values()]
         states = [v for moved in self._trace.moved.values() for v in moved.new.values()]
-        held = (getattr(x, "array", x) for x in (*outputs, *gradients, *states))
+        told = tree.flatten([event for _, event in self._trace.events])[0]
+        held = (getattr(x, "array", x) for x in (*outputs, *gradients, *states, *told))
         return [x for x in held if isinstance(x, Symbol)]
 
     def _write_back(self) -> set[int]:
@@ -181,6 +199,8 @@ class Bound:
             if gradient.read:
                 wrong = "is not None" if gradient.before is None else "is None"
                 lines.append(f"    if {self._name(gradient.tensor)}._grad {wrong}: return MISS")
+        for follower, mode in trace.followers.values():
+            lines.append(f"    if {self._name(follower)}.mode() != {mode!r}: return MISS")
         for name, place in numbers.owners.items():
             lines.append(f"    {name} = {self._owner(place)}")
         needed = _needed(
@@ -203,12 +223,16 @@ class Bound:
             generator = "None" if draw.generator is None else self._name(draw.generator)
             lines.append(f"    program.set_input({place}, draw({generator}, {self._name(draw.draw)}))")
         lines += [f"    numbers[{i}] = {h.name}" for i, h in enumerate(trace.host_numbers)]
+        followers = [self._name(follower) for follower, _ in trace.followers.values()]
+        lines += [f"    {follower}.prepare()" for follower in followers]
         lines += ["    renew()", "    run()"]
         lines += [f"    {code}" for code in self._after]
         for counter, moved in trace.versions:
             if moved:
                 lines.append(f"    {self._name(counter)}[0] += {moved}")
         lines.append("    if copies: bound.copy_back()")
+        for name, (follower, _) in zip(followers, trace.followers.values(), strict=True):
+            lines.append(f"    {name}.computed([{', '.join(self._events[id(follower)])}])")
         lines.append(f"    return build(shape, [{', '.join(self.results)}])")
         return lines
 

@@ -90,6 +90,8 @@ class Trace:
         self.optimizers: dict[int, Any] = {}
         self.modules: dict[int, Any] = {}
         self.assumed = True
+        self.followers: dict[int, tuple[Any, Any]] = {}  # who follows the step, and in which mode
+        self.events: list[tuple[Any, tuple[Any, ...]]] = []  # what they are told after each call
         self._numbers: dict[str, tuple[Number, HostNumber]] = {}
         self._made: list[weakref.ref[Symbol]] = []
         self._versions: dict[int, tuple[list[Any], int]] = {}
@@ -283,6 +285,21 @@ class Trace:
             self.emit("check", (self.symbol(x).value,), {"test": test, "low": low, "high": high})
         return self.assumed
 
+    # Followers
+
+    def follow(self, follower: Any) -> None:
+        """``follower`` is told after each call what :meth:`tell` collects, as long as its mode is the same.
+
+        It has ``mode()``, asked before each call; ``prepare()``, called before each run; and
+        ``computed(events)``, called after it.
+        """
+        self.followers.setdefault(id(follower), (follower, follower.mode()))
+
+    def tell(self, follower: Any, *event: Any) -> None:
+        """After each call ``follower`` receives ``event``, with arrays where there are symbols."""
+        self.follow(follower)
+        self.events.append((follower, event))
+
     # Optimizers
 
     def move(self, optimizer: Any, group: Mapping[str, Any]) -> None:
@@ -319,6 +336,8 @@ class Trace:
         change, moved.new = optimizer.update(self.namespace, p.array, gradient.array, state, settings)
         p.array.write(p.array + change)
         count_change(p._counter, None)
+        if optimizer.changes is not None:
+            optimizer.changes[p] = change
 
     def settle(self) -> None:
         """The new states of optimizers go to the memory of the old."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from backstory.arrays import Generator, default_generator
 from backstory.errors import RunError
 from backstory.graph import Context, context
+from backstory.hooks import structure
 from backstory.insight.scan import checked_data
 from backstory.insight.sites import Observer
 from backstory.insight.source import Listener, Source
@@ -60,14 +61,17 @@ class Attachment(Observer, Source):
         def before(optimizer: Optimizer) -> None:
             if (live := me()) is not None and live.alive:
                 live.before_step()
-                live.tell("before_step")
+                if context().trace is None:
+                    live.tell("before_step")
 
         def after(optimizer: Optimizer) -> None:
             if (live := me()) is not None and live.alive:
-                live.step += 1
-                live.tell("after_step")
-                live._losses.clear()
+                if (trace := context().trace) is not None:
+                    live.traced_step(trace)
+                    return
+                live.stepped()
 
+        structure[0] += 1
         object.__setattr__(self.model, "_observer", self)
         self._on_backward = on_backward
         self._listen(context())
@@ -84,8 +88,15 @@ class Attachment(Observer, Source):
             ctx.backward_listeners.append(self._on_backward)
             self._listening.append(ctx.backward_listeners)
 
+    def stepped(self) -> None:
+        """The optimizer has moved the parameters."""
+        self.step += 1
+        self.tell("after_step")
+        self._losses.clear()
+
     def detach(self) -> None:
         """See nothing more; the model and the optimizer are as they were."""
+        structure[0] += 1
         if self.model._observer is self:
             object.__setattr__(self.model, "_observer", None)
         _deafen(self._listening, self._on_backward)
@@ -106,9 +117,36 @@ class Attachment(Observer, Source):
         """
         if not self.alive or not any(map(self._concerns, roots)):
             return
-        if all(p.grad is None for p in self._moved):
+        trace, arrays = context().trace, [root.array for root in roots if root.numel() == 1]
+        first = all(p._grad is None for p in self._moved)
+        if trace is not None:
+            trace.tell(self, "add_losses", first, arrays)
+        else:
+            self.add_losses(first, arrays)
+
+    def add_losses(self, first: bool, losses: Sequence[Any]) -> None:
+        """A backward pass of these losses; the first one since the gradients were cleared, or one more."""
+        if first:
             self._losses.clear()
-        self._losses += [root.array.item() for root in roots if root.numel() == 1]
+        self._losses += [loss.item() for loss in losses]
+
+    # In a compiled step: traced once, and told after each call
+
+    def mode(self) -> Any:
+        """What of the coming step is to be computed; another mode makes another program."""
+        return self.alive
+
+    def prepare(self) -> None:
+        """A compiled step is about to run."""
+
+    def traced_step(self, trace: Any) -> None:
+        """The optimizer of the step that is traced has moved the parameters."""
+        trace.tell(self, "stepped")
+
+    def computed(self, events: Sequence[tuple[Any, ...]]) -> None:
+        """What a compiled step did, in order: the name of the method that hears of it, and its arguments."""
+        for name, *values in events:
+            getattr(self, name)(*values)
 
     def _concerns(self, root: Tensor) -> bool:
         """Whether a parameter that the optimizer moves is below ``root`` in the graph."""

@@ -285,6 +285,10 @@ class Rerun(Listener, Watched):
             self.parted = self.parted or error
             raise
 
+    @property
+    def sees_before(self) -> bool:
+        return False
+
     def before_step(self) -> None:
         pass
 

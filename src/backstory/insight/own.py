@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class OwnSource(Statistics):
     """A training of a module of ``backstory.nn`` by an optimizer of ``backstory.optim``."""
 
     engine = "backstory"
+    _prepared: dict[str, Before] | None = None
 
     @property
     def optimizer_name(self) -> str:
@@ -58,7 +60,21 @@ class OwnSource(Statistics):
     def values(self) -> list[tuple[Tensor, np.ndarray]]:
         return [(p, p.array.copy()) for p in self.model.parameters()]
 
+    def prepare(self) -> None:
+        assert self.listener is not None, "what is not listened to is not followed"
+        self._prepared = self._before(fused=True) if self.listener.sees_before else None
+
+    def complete(self, gradients: Mapping[str, np.ndarray]) -> None:
+        assert self._prepared is not None, "a step that is seen before was prepared"
+        found = {name: replace(one, gradient=gradients.get(name)) for name, one in self._prepared.items()}
+        self._prepared = found
+
     def before(self) -> dict[str, Before]:
+        prepared, self._prepared = self._prepared, None
+        return self._before() if prepared is None else prepared
+
+    def _before(self, fused: bool = False) -> dict[str, Before]:
+        """Every parameter with what its update is made of; of a compiled step gradients come later."""
         names = {p: name for name, p in self.parameters}
         rule, optimizer = rule_of(self.optimizer), self.optimizer_name
         found = {}
@@ -66,8 +82,11 @@ class OwnSource(Statistics):
             settings = {key: value for key, value in group.items() if key != "params"}
             for p in group["params"]:
                 if p in names:
-                    gradient = None if p.grad is None else p.grad.array.copy()
-                    state = dict(self.optimizer.state[p])
+                    gradient = None if fused or p.grad is None else p.grad.array.copy()
+                    state = {
+                        key: value.copy() if isinstance(value, np.ndarray) else value
+                        for key, value in self.optimizer.state[p].items()
+                    }
                     found[names[p]] = Before(rule, optimizer, p.array.copy(), gradient, state, settings)
         return found
 

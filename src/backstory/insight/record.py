@@ -108,6 +108,10 @@ class Recorder(Listener):
             self.writer.put("sites", index, name, op, units)
         return index
 
+    @property
+    def sees_before(self) -> bool:
+        return self._scan_at(self.source.step + 1)
+
     def before_step(self) -> None:
         if self._scan_at(self.source.step + 1):
             self._census.before_step()

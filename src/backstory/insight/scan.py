@@ -74,7 +74,8 @@ def local_derivative(op: Op, args: Any, result: Tensor, params: Any, axis: int =
 def rows_of_units(x: Any, axis: int = -1) -> Any:
     """The units, on ``axis``, as (rows, units): rows of one sample stand together."""
     if axis != -1:
-        x = np.moveaxis(x, axis, -1)
+        rank = len(x.shape)
+        x = x.transpose((*(i for i in range(rank) if i != axis % rank), axis % rank))
     return x if len(x.shape) == 2 else x.reshape((-1, x.shape[-1] if x.shape else 1))
 
 

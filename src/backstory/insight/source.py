@@ -130,6 +130,11 @@ class Listener(ABC):
     #: Whether a failure ends the listening with a warning, so that the user's training goes on.
     harmless = False
 
+    @property
+    def sees_before(self) -> bool:
+        """Whether :meth:`before_step` of the coming step asks the source for anything."""
+        return True
+
     @abstractmethod
     def before_step(self) -> None:
         """The optimizer is about to move the parameters."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,9 @@ class Statistics(Attachment):
         self._changes: dict[Tensor, np.ndarray] = {}
         self._by_key: dict[tuple[str, str, int], int] = {}
         self._gradients: list[float] | None = None
+        self._squares: Any = (
+            None  # of a compiled step: of gradients, changes, weights
+        )
         self._tensors = [p for _, p in self.parameters]
 
     def begin(self, model: Module) -> bool:
@@ -64,15 +68,63 @@ class Statistics(Attachment):
         index = self._by_key.get(key)
         if index is None:
             index = self._by_key[key] = self._index(site_name(key), op.name, derivative.shape[1])
-        counts = open_counts(derivative)
+        trace = context().trace
+        if trace is not None:
+            opened = derivative if derivative.dtype == bool else derivative != 0
+            counts = trace.namespace.sum(opened.astype(np.int32), axis=0)
+            trace.tell(self, "opened", index, len(derivative), counts)
+        else:
+            self.opened(index, len(derivative), open_counts(derivative))
+
+    def opened(self, index: int, rows: int, counts: Any) -> None:
+        """Of so many rows, ``counts`` opened each unit of a site."""
         seen = self._open.get(index)
         if seen is None:
-            self._open[index] = [len(derivative), counts]
+            self._open[index] = [rows, counts]
         else:
-            seen[0] += len(derivative)
+            seen[0] += rows
             seen[1] = seen[1] + counts.astype(np.uint32)
 
+    def mode(self) -> Any:
+        assert self.listener is not None, "what is not listened to is not followed"
+        weights = self.measuring and (self.step + 1) % WEIGHTS_EVERY == 1
+        return super().mode(), self.measuring, weights, self.listener.sees_before
+
+    def traced_step(self, trace: Any) -> None:
+        xp, (_, measuring, weighed, seen) = trace.namespace, self.mode()
+        squares: list[Any] = [None, None, None]
+        if measuring:
+            changes = self._changes
+            self.optimizer.changes, self._changes = None, {}
+            moved = [changes.get(p) for p in self._tensors]
+            gradients = [None if p.grad is None else p.grad.array for p in self._tensors]
+            values = [p.array for p in self._tensors] if weighed else None
+            for place, arrays in enumerate((gradients, moved, values)):
+                if arrays is not None:
+                    squares[place] = [0.0 if x is None else _traced_square(xp, x) for x in arrays]
+        gradients = [p.grad.array for p in self._tensors if p.grad is not None] if seen else []
+        owners = [name for name, p in self.parameters if p.grad is not None] if seen else []
+        trace.tell(self, "computed_step", squares, owners, gradients)
+
+    def computed_step(self, squares: Any, owners: Any, gradients: Any) -> None:
+        """A compiled step is over: the squares of all norms, and the gradients of the parameters named."""
+        assert self.listener is not None, "what is not listened to is not followed"
+        if self.listener.sees_before:
+            self.complete(dict(zip(owners, gradients, strict=True)))
+            self.tell("before_step")
+        self._squares = [None if part is None else [float(x) for x in part] for part in squares]
+        self.stepped()
+
+    def complete(self, gradients: Mapping[str, np.ndarray]) -> None:
+        """What :meth:`prepare` remembered of the parameters gets its gradients."""
+
     def before_step(self) -> None:
+        trace = context().trace
+        if trace is not None:
+            trace.follow(self)
+            if self.measuring:
+                self.optimizer.changes = self._changes = {}
+            return
         if self.measuring:
             if self.optimizer.changes is None:  # another model's recorder may have asked for them
                 self.optimizer.changes = {}
@@ -85,6 +137,9 @@ class Statistics(Attachment):
         step, loss, backwards = self.step, self.loss, len(self._losses)
         rates = tuple(float(group["lr"]) for group in self.optimizer.param_groups)
         gradients, opened = self._gradients, self._open
+        if self._squares is not None:
+            (gradients, moved, weights), self._squares, self._open = self._squares, None, {}
+            return [StepStatistics(step, loss, backwards, rates, gradients, moved, weights, opened)]
         if gradients is None:
             return [StepStatistics(step, loss, backwards, rates, None, None, None, {})]
         changes = self._changes
@@ -92,6 +147,11 @@ class Statistics(Attachment):
         moved = [_square(changes[p]) if p in changes else 0.0 for p in self._tensors]
         weights = [_square(p.array) for p in self._tensors] if step % WEIGHTS_EVERY == 1 else None
         return [StepStatistics(step, loss, backwards, rates, gradients, moved, weights, opened)]
+
+
+def _traced_square(xp: Any, x: Any) -> Any:
+    x = xp.astype(x, np.float64)
+    return xp.sum(x * x)
 
 
 def open_counts(derivative: Any) -> Any:

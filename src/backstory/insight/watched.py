@@ -77,6 +77,10 @@ class Following(Listener, Watched):
         """The number of updates so far."""
         return self.source.step
 
+    @property
+    def sees_before(self) -> bool:
+        return False
+
     def before_step(self) -> None:
         pass
 
