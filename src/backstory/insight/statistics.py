@@ -35,9 +35,7 @@ class Statistics(Attachment):
         self._changes: dict[Tensor, np.ndarray] = {}
         self._by_key: dict[tuple[str, str, int], int] = {}
         self._gradients: list[float] | None = None
-        self._squares: Any = (
-            None  # of a compiled step: of gradients, changes, weights
-        )
+        self._squares: Any = None  # of a compiled step: of gradients, changes, weights
         self._tensors = [p for _, p in self.parameters]
 
     def begin(self, model: Module) -> bool:
