@@ -49,7 +49,7 @@ def running_products_pullback(xp: Any, g: Any, ans: Any, x: Any) -> Any:
     array([1., 8., 0.])
     """
     if xp is not eager:
-        return xp.sum(xp.reshape(g, (*g.shape[:-1], 1, -1)) * _running(xp, x), axis=-1)
+        return xp.sum(xp.reshape(g, (*g.shape[:-1], 1, g.shape[-1])) * _running(xp, x), axis=-1)
     if x.shape[-1] == 1:
         return g
     zeros = (x == 0).cumsum(-1)
