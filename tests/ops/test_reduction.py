@@ -125,6 +125,16 @@ def test_products_along_an_axis_of_all_mixes_equal_pytorch_also_where_only_one_r
         compare(lambda x: x.cumprod(dim), lambda x: x.cumprod(dim), data)
 
 
+@pytest.mark.parametrize("order", [3.0, 2.0, 1.5, 1.0, 0.5, -1.0, -1.5, INF, -INF])
+def test_norms_of_all_mixes_of_zeros_infinities_and_nan_equal_pytorch(order):
+    for mix in itertools.product(MIXED, repeat=3):
+        compare(
+            lambda x: backstory.vector_norm(x, order, 0),
+            lambda x: torch.linalg.vector_norm(x, order, 0),
+            np.array(mix),
+        )
+
+
 def test_logsumexp_of_infinity_is_infinity():
     assert backstory.tensor([INF, 1.0]).logsumexp(0).item() == INF
     assert backstory.tensor([[INF, INF], [-INF, -INF]]).logsumexp(1).tolist() == [INF, -INF]

@@ -44,7 +44,10 @@ def _slope(xp: Any, ans: Any, x: Any, order: float, axis: Any) -> Any:
         return xp.where(flat, xp.zeros_like(x), x / whole)
     none = (x == 0) | flat
     size = xp.where(none, xp.ones_like(x), xp.abs(x))
-    return xp.where(none, xp.zeros_like(x), sign(xp, x) * (size / whole) ** (order - 1))
+    slope = xp.where(none, xp.zeros_like(x), sign(xp, x) * (size / whole) ** (order - 1))
+    # 0 times what a norm without bounds makes of the others, as in PyTorch.
+    lost = ans != ans if order >= 1 else ans - ans != 0
+    return xp.where(none & lost, ans - ans, slope)
 
 
 vector_norm = General(
