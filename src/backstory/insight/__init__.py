@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backstory.insight.advice import Advice, Finding, lint, suggest_activation
 from backstory.insight.certificate import Certificate
 from backstory.insight.counterfactual import Change, Outcome, Outcomes
 from backstory.insight.experiment import experiment
@@ -14,10 +15,12 @@ from backstory.insight.sites import Site
 from backstory.insight.why import Why, why
 
 __all__ = [
+    "Advice",
     "Certificate",
     "Change",
     "Event",
     "Explanation",
+    "Finding",
     "GradientFactors",
     "LifeTable",
     "Outcome",
@@ -30,8 +33,10 @@ __all__ = [
     "experiment",
     "explain",
     "gradient_factors",
+    "lint",
     "open_run",
     "piecewise_linear",
+    "suggest_activation",
     "unwatched",
     "watch",
     "why",

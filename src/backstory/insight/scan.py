@@ -122,19 +122,19 @@ def scan(
     return scanner.sites
 
 
-def checked_data(data: Any) -> Tensor:
-    """The declared data as a tensor, or an error that says what is wrong with it."""
+def checked_data(data: Any, where: str = "watch(data=…)") -> Tensor:
+    """The data that ``where`` received, as a tensor, or an error that says what is wrong with it."""
     x = as_tensor(data).detach()
     if x.ndim == 0 or len(x) == 0:
         raise ArgumentError(
-            f"watch(data=…) received shape {x.shape}",
+            f"{where} received shape {x.shape}",
             why="a unit is dead or alive on samples; there are none",
             instead="the training inputs, one sample per row",
         )
     if x.dtype.kind == "f" and not np.isfinite(x.array).all():
         rows = np.flatnonzero(~np.isfinite(x.array.reshape(len(x), -1)).all(axis=1))
         raise ArgumentError(
-            f"watch(data=…) received NaN or infinity in {len(rows)} samples, first in sample {rows[0]}",
+            f"{where} received NaN or infinity in {len(rows)} samples, first in sample {rows[0]}",
             why="no activation of such a sample means anything",
             instead="the data without these samples, or with the missing values filled in",
         )

@@ -1,0 +1,143 @@
+"""Signals and gradients by layer: whether they vanish or explode, and which units are closed or saturated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from backstory.insight.advice.finding import Finding
+from backstory.insight.advice.trace import Activation, Layer, Norm
+from backstory.insight.advice.trial import Trial
+
+__all__ = ["born_dead", "derivatives", "flow", "saturated"]
+
+FEW = 8  # samples; below, chance alone closes units
+DEAD = 0.9
+FOLD = 100.0
+PRODUCT = 1e-3
+FLAT = 0.1
+
+
+def born_dead(trial: Trial) -> Iterator[Finding]:
+    """Layers of which all, or nearly all, units are closed for every sample."""
+    samples = len(trial.output) if trial.output.ndim else 0
+    for one in trial.activations:
+        if samples < FEW or one.node not in trial.trunk:
+            continue
+        closed = (one.derivative == 0).all(axis=0)
+        if closed.mean() >= DEAD:
+            severity = "error" if closed.all() else "warning"
+            measured = {"dead": int(closed.sum()), "units": len(closed), "samples": samples}
+            yield Finding("born-dead", severity, (_name(trial, one),), measured)
+
+
+def _name(trial: Trial, one: Activation | Layer) -> str:
+    """The layer in front of an activation; the activation itself where there is none."""
+    layer = trial.layer_of(one) if isinstance(one, Activation) else one
+    return one.name if layer is None else layer.name
+
+
+def _points(trial: Trial) -> list[tuple[str, Any, np.ndarray]]:
+    """Name, node and values of every hidden pre-activation that everything passes, and of bare layers."""
+    fronts = {trial.tape.front(one.source).made for one in trial.activations}
+    norms = [one for one in trial.tape.made.values() if isinstance(one, Norm)]
+    fronts |= {trial.tape.front(one.source).made for one in norms}
+    found = []
+    for one in trial.tape.made.values():
+        if one.node not in trial.trunk or one is trial.last:
+            continue
+        if isinstance(one, Activation):
+            found.append((_name(trial, one), one.source, one.z))
+        elif isinstance(one, Layer) and one not in fronts:
+            found.append((one.name, one.node, one.out))
+    return found
+
+
+def _spread(z: np.ndarray) -> float:
+    """The standard deviation over the rows, root mean square over the units."""
+    with np.errstate(all="ignore"):
+        return math.sqrt(float(z.astype(np.float64).var(axis=0).mean()))
+
+
+def flow(trial: Trial) -> Iterator[Finding]:
+    """Whether the signal, upwards, and the gradient, downwards, keep their size through the hidden layers."""
+    points = _points(trial)
+    spreads = [_spread(z) for _, _, z in points]
+    names = tuple(name for name, _, _ in points)
+    broken = next((i for i, spread in enumerate(spreads) if not math.isfinite(spread)), None)
+    if broken is not None:
+        measured = {"first": spreads[0], "last": math.inf, "ratio": math.inf, "count": broken + 1}
+        yield Finding("exploding-signal", "error", names[broken:], measured)
+        return
+    if len(points) < 2 or (trial.output.ndim and len(trial.output) < 2):
+        return
+    code = _code(spreads[0], spreads[-1])
+    if code is not None:
+        measured = _change(spreads[0], spreads[-1], spreads[-1] / spreads[0], len(points))
+        yield Finding(f"{code}-signal", "warning", names, measured)
+    norms = [trial.gradient_norm(node) for _, node, _ in points]
+    first, last = norms[0], norms[-1]
+    if first is None or last is None:
+        return
+    code = _code(last, first)
+    if code is not None:
+        yield Finding(f"{code}-gradient", "warning", names, _change(first, last, first / last, len(points)))
+
+
+def _code(before: float, after: float) -> str | None:
+    if before == 0 or 1 / FOLD <= after / before <= FOLD:
+        return None
+    return "vanishing" if after < before else "exploding"
+
+
+def _change(first: float, last: float, ratio: float, count: int) -> dict[str, Any]:
+    return {"first": first, "last": last, "ratio": ratio, "count": count}
+
+
+def derivatives(trial: Trial) -> Iterator[Finding]:
+    """Activations in a row whose largest local derivatives multiply to next to nothing."""
+    row = [
+        one
+        for one in trial.activations
+        if one.node in trial.trunk and one is not trial.last and one.profile.steepest < 0.99
+    ]
+    bound = math.prod(one.profile.steepest for one in row)
+    if bound >= PRODUCT:
+        return
+    typical = math.prod(math.sqrt(float((one.derivative.astype(np.float64) ** 2).mean())) for one in row)
+    ends = [trial.gradient_norm(one.source) for one in (row[0], row[-1])]
+    vanishes = None not in ends and _code(ends[1] or 0.0, ends[0] or 0.0) == "vanishing"
+    measured = {
+        "count": len(row),
+        "activation": row[0].op.name,
+        "steepest": max(one.profile.steepest for one in row),
+        "bound": bound,
+        "typical": typical,
+    }
+    names = tuple(_name(trial, one) for one in row)
+    yield Finding("small-derivatives", "warning" if vanishes else "note", names, measured)
+
+
+def saturated(trial: Trial) -> Iterator[Finding]:
+    """Squashing activations of which a good part starts where they are flat."""
+    found: dict[str, list[tuple[str, float, float]]] = {}
+    for one in trial.activations:
+        if not one.profile.squashes:
+            continue
+        flat = np.zeros(one.z.shape, bool)
+        for low, high in one.profile.saturated:
+            flat |= (one.z > low) & (one.z < high)
+        share = float(flat.mean())
+        if share > FLAT:
+            spread = float(one.z.std())
+            found.setdefault(one.op.name, []).append((_name(trial, one), share, spread))
+    for activation, sites in found.items():
+        measured = {
+            "share": sum(share for _, share, _ in sites) / len(sites),
+            "spread": sum(spread for _, _, spread in sites) / len(sites),
+            "activation": activation,
+        }
+        yield Finding("saturated", "warning", tuple(name for name, _, _ in sites), measured)
