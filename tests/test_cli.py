@@ -121,3 +121,48 @@ def test_train_reads_a_folder_of_cifars_files(monkeypatch, capsys, tmp_path, rng
     assert "epoch 1, loss" in capsys.readouterr().out
     assert run(monkeypatch, "train", str(tmp_path), "--epochs", "1") == 1
     assert "has 10000" in capsys.readouterr().err
+
+
+MADE = """
+import backstory
+from backstory import nn, optim
+
+def healthy(last=()):
+    backstory.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3), *last)
+    for layer in (model[0], model[2]):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+    sample = backstory.randn(32, 8), backstory.randint(0, 3, (32,))
+    return model, sample, optim.Adam(model.parameters())
+
+def faulty():
+    return healthy([nn.Softmax(-1)])[:2]
+
+def nothing():
+    return 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "said"),
+    [
+        ("healthy", 0, "nothing to find fault with"),
+        ("faulty", 1, "✖ error  softmax-before-cross-entropy"),
+        ("nothing", 1, "which returned int"),
+        ("missing", 1, "has no attribute 'missing'"),
+    ],
+)
+def test_lint_takes_a_function_that_makes_the_parts(monkeypatch, capsys, tmp_path, function, code, said):
+    (tmp_path / "my_parts.py").write_text(MADE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_parts", raising=False)
+    assert run(monkeypatch, "lint", f"my_parts:{function}") == code
+    shown = capsys.readouterr()
+    assert said in shown.out + shown.err
+
+
+def test_lint_of_a_module_that_is_not_there_says_so(monkeypatch, capsys):
+    assert run(monkeypatch, "lint", "no_such_parts:make") == 1
+    assert "No module named 'no_such_parts'" in capsys.readouterr().err

@@ -1,7 +1,8 @@
-"""The command line: ``backstory demo``, ``backstory train``, and questions about runs that exist."""
+"""The command line: ``backstory demo``, ``train`` and ``lint``, and questions about runs that exist."""
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ def main() -> None:
         print(MissingExtraError.of("typer", "cli", "the command line"), file=sys.stderr)
         raise SystemExit(1) from error
     app = typer.Typer(no_args_is_help=True, add_completion=False, help="Why does this network not learn?")
-    for command in (demo, train, story, audit, report):
+    for command in (demo, train, lint, story, audit, report):
         app.command()(command)
     try:
         app()
@@ -99,6 +100,36 @@ def train(
         print(
             "Interrupted; " + (f"the same command goes on from {checkpoint}" if checkpoint else "not saved")
         )
+
+
+def lint(
+    target: Annotated[str, "MODULE:FUNCTION, whose result is (model, sample) or (model, sample, optimizer)"],
+) -> None:
+    """Advice before training: run a model once on a sample. Ends with 1 if there is more than a note."""
+    from rich.console import Console
+
+    from backstory.errors import ArgumentError
+    from backstory.insight import lint as advise
+
+    name, _, function = target.partition(":")
+    sys.path.insert(0, "")  # modules beside the user, as python -m finds them
+    try:
+        make = getattr(importlib.import_module(name), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ArgumentError(
+            f"backstory lint {target}", why=str(error), instead="backstory lint my_training:make_parts"
+        ) from error
+    parts = make()
+    if not (isinstance(parts, tuple) and len(parts) in (2, 3)):
+        raise ArgumentError(
+            f"backstory lint {target}, which returned {type(parts).__name__}",
+            why="lint needs a model and a sample of its inputs",
+            instead="return model, sample  or  return model, sample, optimizer",
+        )
+    advice = advise(*parts)
+    Console(highlight=False).print(advice)
+    if advice.worst in ("error", "warning"):
+        raise SystemExit(1)
 
 
 def _fresh(path: Path) -> Path:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from backstory.errors import ArgumentError
 from backstory.insight.advice import order, signal, start, weights
 from backstory.insight.advice.finding import Advice, Finding
@@ -24,7 +26,7 @@ def lint(model: Module, sample: Any, optimizer: Optimizer | None = None) -> Advi
     The model is run once on ``sample``, forwards and backwards, in training mode, and what runs is what is
     judged, so functional calls are seen like modules. ``sample`` is a batch of inputs or a pair (inputs,
     targets), and inputs may be a tuple where the model takes several; 32 samples or more tell something,
-    and at most 512 are run. Give it real ones: what is said of inputs, rates and closed units is of them.
+    and at most 256 are run. Give it real ones: what is said of inputs, rates and closed units is of them.
 
     With ``optimizer`` the first update is computed and compared with the weights. It takes the gradient of
     the usual loss for the targets: cross-entropy for labels, binary cross-entropy for zeros and ones, else
@@ -51,7 +53,8 @@ def lint(model: Module, sample: Any, optimizer: Optimizer | None = None) -> Advi
     x, y = _parts(sample)
     if optimizer is not None:
         _check_optimizer(model, optimizer)
-    return Advice.of(_found(trial(model, x, y), optimizer))
+    with np.errstate(all="ignore"):
+        return Advice.of(_found(trial(model, x, y), optimizer))
 
 
 def _found(run: Trial, optimizer: Optimizer | None) -> Iterator[Finding]:
@@ -60,17 +63,21 @@ def _found(run: Trial, optimizer: Optimizer | None) -> Iterator[Finding]:
     dead = list(signal.born_dead(run))
     yield from dead
     yield from weights.depth(run)
-    if not any(one.severity == "error" for one in dead):  # nothing flows to be measured
-        yield from signal.flow(run)
-        yield from signal.derivatives(run)
+    yield from start.inputs(run)
+    yield from order.dropouts(run)
+    yield from order.norms(run)
     yield from weights.scales(run)
     yield from signal.saturated(run)
+    if any(one.severity == "error" for one in dead):
+        return  # nothing flows that could be measured
+    flow = list(signal.flow(run))
+    yield from flow
+    if any(one.severity == "error" for one in flow):
+        return
+    yield from signal.derivatives(run)
     yield from order.biases(run)
-    yield from order.dropouts(run)
-    yield from start.inputs(run)
     if optimizer is not None:
         yield from start.rates(run, optimizer)
-    yield from order.norms(run)
 
 
 def _check_model(model: Any) -> None:

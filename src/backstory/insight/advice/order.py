@@ -65,25 +65,27 @@ def dropouts(trial: Trial) -> Iterator[Finding]:
     """Dropout right in front of an activation, by whether the two commute."""
     for one in trial.activations:
         front = trial.tape.front(one.source)
-        if front.dropout is None or front.scaled:
+        if front.dropout is None:
             continue
         p, name = front.dropout.p, one.op.name
         if one.profile.homogeneous:
             yield Finding("dropout-order", "note", (one.name,), {"p": p, "activation": name})
         else:
-            yield Finding("dropout-before-activation", "warning", (one.name,), _means(one, front.dropout))
+            yield Finding("dropout-before-activation", "warning", (one.name,), _kept(one, front.dropout))
 
 
-def _means(one: Activation, dropout: Dropout) -> dict[str, Any]:
-    """The mean output as it is, and as it would be with the dropout behind the activation."""
-    kept = one.z[one.z != 0]
-    after = float(np.mean(one.apply(kept * (1.0 - dropout.p)))) if kept.size else one.profile.at_zero
+def _kept(one: Activation, dropout: Dropout) -> dict[str, Any]:
+    """What units hand on as it is, and what with the dropout behind the activation; sizes, on average."""
+    scaled = one.z[one.z != 0]
+    before, after = (
+        float(np.abs(one.apply(z)).mean()) if z.size else 0.0 for z in (scaled, scaled * (1.0 - dropout.p))
+    )
     return {
         "p": dropout.p,
         "activation": one.op.name,
         "at_zero": one.profile.at_zero,
-        "before": float(np.mean(one.apply(one.z))),
-        "after": after,
+        "before": before,
+        "after": after / (1.0 - dropout.p),
     }
 
 

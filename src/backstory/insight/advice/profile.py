@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from backstory.arrays import eager
 from backstory.ops import TABLE, Elementwise, Op, gain, saturation
 
-__all__ = ["Profile", "activates", "profile_of"]
+__all__ = ["Profile", "activates", "numbers", "profile_of"]
 
 _NEAR = np.linspace(-30.0, 30.0, 6001)
 
@@ -45,7 +45,7 @@ class Profile:
         return 1.0 / self.slope_at_zero**2 if self.squashes else self.gain**2
 
 
-def profile_of(op: Op, params: Mapping[str, Any], others: tuple[Any, ...] = ()) -> Profile:
+def profile_of(op: Op, params: Mapping[str, Any], others: Sequence[Any] = ()) -> Profile:
     """The profile of one call; an argument with several entries, such as prelu's slopes, counts by its mean.
 
     >>> relu, tanh = profile_of(TABLE["relu"], {}), profile_of(TABLE["tanh"], {})
@@ -54,12 +54,16 @@ def profile_of(op: Op, params: Mapping[str, Any], others: tuple[Any, ...] = ()) 
     >>> tanh.closes, tanh.squashes, round(tanh.wanted, 6)
     (False, True, 1.0)
     """
-    numbers = tuple(float(np.mean(a)) for a in others)
-    return _profile(op.name, tuple(sorted(params.items())), numbers)
+    return _profile(op.name, tuple(sorted(params.items())), numbers(others))
+
+
+def numbers(others: Sequence[Any]) -> tuple[Any, ...]:
+    """The arguments after the first as numbers: the mean of those that have several entries."""
+    return tuple(None if a is None else float(np.mean(a)) for a in others)
 
 
 @cache
-def _profile(name: str, settings: tuple[tuple[str, Any], ...], others: tuple[float, ...]) -> Profile:
+def _profile(name: str, settings: tuple[tuple[str, Any], ...], others: tuple[Any, ...]) -> Profile:
     op, params = TABLE[name], dict(settings)
     assert isinstance(op, Elementwise)
     value, slope = _curve(op, params, others)
@@ -88,12 +92,12 @@ def _ends(flat: tuple[tuple[float, float], ...]) -> tuple[float, float]:
     return (left[0] if left else math.inf), (right[0] if right else -math.inf)
 
 
-def _value(op: Elementwise, params: Mapping[str, Any], others: tuple[float, ...], z: np.ndarray) -> Any:
+def _value(op: Elementwise, params: Mapping[str, Any], others: tuple[Any, ...], z: np.ndarray) -> Any:
     with np.errstate(all="ignore"):
         return op.forward(eager, z, *others, **params)
 
 
-def _curve(op: Elementwise, params: Mapping[str, Any], others: tuple[float, ...]) -> tuple[Any, Any]:
+def _curve(op: Elementwise, params: Mapping[str, Any], others: tuple[Any, ...]) -> tuple[Any, Any]:
     value = _value(op, params, others, _NEAR)
     with np.errstate(all="ignore"):
         slope = np.asarray(op.partials[0](eager, value, _NEAR, *others, **params), np.float64)

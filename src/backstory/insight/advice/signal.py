@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from backstory.insight.advice.finding import Finding
-from backstory.insight.advice.trace import Activation, Layer, Norm
+from backstory.insight.advice.trace import Activation, Layer, Norm, spread
 from backstory.insight.advice.trial import Trial
 
 __all__ = ["born_dead", "derivatives", "flow", "saturated"]
@@ -22,7 +22,7 @@ FLAT = 0.1
 
 
 def born_dead(trial: Trial) -> Iterator[Finding]:
-    """Layers of which all, or nearly all, units are closed for every sample."""
+    """Layers of which all, or nearly all, units are closed for every sample; the first closed one ends it."""
     samples = len(trial.output) if trial.output.ndim else 0
     for one in trial.activations:
         if samples < FEW or one.node not in trial.trunk:
@@ -32,6 +32,8 @@ def born_dead(trial: Trial) -> Iterator[Finding]:
             severity = "error" if closed.all() else "warning"
             measured = {"dead": int(closed.sum()), "units": len(closed), "samples": samples}
             yield Finding("born-dead", severity, (_name(trial, one),), measured)
+            if closed.all():  # what stands above it sees no input any more
+                return
 
 
 def _name(trial: Trial, one: Activation | Layer) -> str:
@@ -40,34 +42,27 @@ def _name(trial: Trial, one: Activation | Layer) -> str:
     return one.name if layer is None else layer.name
 
 
-def _points(trial: Trial) -> list[tuple[str, Any, np.ndarray]]:
-    """Name, node and values of every hidden pre-activation that everything passes, and of bare layers."""
-    fronts = {trial.tape.front(one.source).made for one in trial.activations}
-    norms = [one for one in trial.tape.made.values() if isinstance(one, Norm)]
-    fronts |= {trial.tape.front(one.source).made for one in norms}
+def _points(trial: Trial) -> list[tuple[str, Any, float]]:
+    """Name, node and spread of every hidden pre-activation that all paths pass, and of bare layers."""
+    inner = [one for one in trial.tape.made.values() if isinstance(one, (Activation, Norm))]
+    fronts = {trial.tape.front(one.source).made for one in inner}
     found = []
     for one in trial.tape.made.values():
         if one.node not in trial.trunk or one is trial.last:
             continue
         if isinstance(one, Activation):
-            found.append((_name(trial, one), one.source, one.z))
+            found.append((_name(trial, one), one.source, spread(one.z)))
         elif isinstance(one, Layer) and one not in fronts:
-            found.append((one.name, one.node, one.out))
+            found.append((one.name, one.node, one.spread))
     return found
-
-
-def _spread(z: np.ndarray) -> float:
-    """The standard deviation over the rows, root mean square over the units."""
-    with np.errstate(all="ignore"):
-        return math.sqrt(float(z.astype(np.float64).var(axis=0).mean()))
 
 
 def flow(trial: Trial) -> Iterator[Finding]:
     """Whether the signal, upwards, and the gradient, downwards, keep their size through the hidden layers."""
     points = _points(trial)
-    spreads = [_spread(z) for _, _, z in points]
+    spreads = [size for _, _, size in points]
     names = tuple(name for name, _, _ in points)
-    broken = next((i for i, spread in enumerate(spreads) if not math.isfinite(spread)), None)
+    broken = next((i for i, size in enumerate(spreads) if not math.isfinite(size)), None)
     if broken is not None:
         measured = {"first": spreads[0], "last": math.inf, "ratio": math.inf, "count": broken + 1}
         yield Finding("exploding-signal", "error", names[broken:], measured)
@@ -132,12 +127,11 @@ def saturated(trial: Trial) -> Iterator[Finding]:
             flat |= (one.z > low) & (one.z < high)
         share = float(flat.mean())
         if share > FLAT:
-            spread = float(one.z.std())
-            found.setdefault(one.op.name, []).append((_name(trial, one), share, spread))
+            found.setdefault(one.op.name, []).append((_name(trial, one), share, float(one.z.std())))
     for activation, sites in found.items():
         measured = {
             "share": sum(share for _, share, _ in sites) / len(sites),
-            "spread": sum(spread for _, _, spread in sites) / len(sites),
+            "spread": sum(size for _, _, size in sites) / len(sites),
             "activation": activation,
         }
         yield Finding("saturated", "warning", tuple(name for name, _, _ in sites), measured)

@@ -16,14 +16,14 @@ import numpy as np
 
 from backstory.arrays import eager
 from backstory.graph import Node
-from backstory.insight.advice.profile import Profile, activates, profile_of
+from backstory.insight.advice.profile import Profile, activates, numbers, profile_of
 from backstory.insight.scan import local_derivative, rows_of_units
 from backstory.insight.sites import Observer, site_name
 from backstory.nn import Module
 from backstory.ops import Op
 from backstory.tensor import Tensor
 
-__all__ = ["Activation", "Dropout", "Front", "Layer", "Norm", "Tape"]
+__all__ = ["Activation", "Dropout", "Front", "Layer", "Norm", "Tape", "spread"]
 
 # Operations that only arrange what they are given.
 ARRANGING = frozenset(("reshape", "permute", "clone", "cast", "broadcast_to", "getitem"))
@@ -31,10 +31,10 @@ ARRANGING = frozenset(("reshape", "permute", "clone", "cast", "broadcast_to", "g
 
 @dataclass(eq=False)
 class Layer:
-    """A product with a weight: ``out`` is its value with the bias, as (rows, units).
+    """A product with a weight: its units are on ``axis`` of what it gives, and on the weight's first or last.
 
-    ``arriving`` is the root mean square of what it was given. Its units are on the weight's first axis or
-    on its last one.
+    ``arriving`` is the root mean square of what it was given, ``spread`` that of what it gives, with the
+    bias, around each unit's mean over the rows.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Layer:
     fan_in: int
     units: int
     node: Node
-    out: np.ndarray
     axis: int
     arriving: float
+    spread: float
     first_axis: bool
 
     def rows(self, x: np.ndarray) -> np.ndarray:
@@ -109,7 +109,10 @@ Made = Layer | Activation | Norm | Dropout
 
 @dataclass(frozen=True)
 class Front:
-    """What made a value, behind whatever only arranged it; ``dropout`` if it was dropped on the way."""
+    """What made a value, behind whatever only arranged it; ``dropout`` if that is the last thing done to it.
+
+    ``scaled`` says that a parameter was multiplied with it or added to it on the way.
+    """
 
     made: Layer | Activation | Norm | None
     dropout: Dropout | None
@@ -180,9 +183,9 @@ class Tape(Observer):
             max(weight.numel() // max(units, 1), 1),
             units,
             node,
-            rows_of_units(result.array, axis).copy(),
             axis,
             _rms(args[1 - place].array) if isinstance(args[1 - place], Tensor) else 1.0,
+            spread(rows_of_units(result.array, axis)),
             op.name != "matmul" or (place == 0) != turned,
         )
 
@@ -205,10 +208,10 @@ class Tape(Observer):
             profile_of(op, params, others),
             node,
             node.edges[0],
-            rows_of_units(args[0].array, axis).astype(np.float64),
+            rows_of_units(args[0].array, axis).copy(),
             np.asarray(local_derivative(op, args, result, params, axis)),
             _rms(result.array),
-            lambda z: op.forward(eager, z, *(float(np.mean(a)) for a in others), **params),
+            lambda z: op.forward(eager, z, *numbers(others), **params),
         )
 
     def _call(self, path: str, name: str) -> int:
@@ -239,7 +242,7 @@ class Tape(Observer):
                     return
                 del self.made[edge]
                 layer.bias, layer.node = bias, node
-                layer.out = rows_of_units(result.array, layer.axis).copy()
+                layer.spread = spread(rows_of_units(result.array, layer.axis))
                 self.made[node] = layer
                 return
 
@@ -249,7 +252,8 @@ class Tape(Observer):
         while isinstance(edge, Node):
             made = self.made.get(edge)
             if isinstance(made, Dropout):
-                dropout, edge = made, made.source
+                dropout = made if not scaled and dropout is None else dropout
+                edge = made.source
             elif made is not None:
                 return Front(made, dropout, scaled)
             elif edge.op.name in ARRANGING:
@@ -259,6 +263,12 @@ class Tape(Observer):
             else:
                 break
         return Front(None, dropout, scaled)
+
+
+def spread(z: np.ndarray) -> float:
+    """The standard deviation over the rows, root mean square over the units."""
+    with np.errstate(all="ignore"):
+        return math.sqrt(float(z.var(axis=0, dtype=np.float64).mean())) if z.size else 0.0
 
 
 def _rms(x: np.ndarray) -> float:

@@ -27,7 +27,7 @@ from backstory.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["Trial", "trial"]
 
-MOST = 512  # samples that are run
+MOST = 256  # samples that are run
 
 
 @dataclass(eq=False)

@@ -1,6 +1,6 @@
 """The words of the advice, in one place for translation: what each finding means, and what to write instead.
 
-In the entries stand names of measured values between braces. A value that is a word is looked up in ``TERMS``.
+In the entries, names of measured values stand between braces; a value that is a word is one of ``TERMS``.
 """
 
 from __future__ import annotations
@@ -35,49 +35,50 @@ CATALOGUE = {
     "symmetric-weights": Entry(
         when="Units of a hidden layer have equal weights, equal biases and equal gradients.",
         what="{copies} of {units} units are copies: equal weights, equal biases, equal gradients",
-        why="Units that start equal and receive equal gradients stay equal for ever. However wide, the layer "
-        "computes {distinct} different {features}.",
+        why="Units that start equal and receive equal gradients stay equal for ever. However wide, the "
+        "layer computes {distinct} different {features}.",
         instead='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu"); only biases may start equal',
         reference=GOODFELLOW + "8.4",
     ),
     "softmax-before-cross-entropy": Entry(
         when="The scores of a classifier are not negative and sum to 1. Without targets a note.",
-        what="every row of {classes} scores sums to 1; cross-entropy takes a second softmax of them, and its "
-        "loss stays above {floor}",
-        why="Cross-entropy has the softmax inside. Of scores between 0 and 1 it makes probabilities that never "
-        "come near 1, and gradients that are small just where the network is wrong.",
+        what="every row of {classes} scores sums to 1; cross-entropy takes a second softmax of them, and "
+        "its loss stays above {floor}",
+        why="Cross-entropy has the softmax inside. Of scores between 0 and 1 it makes probabilities that "
+        "never come near 1, and gradients that are small just where the network is wrong.",
         instead="return the logits; nn.functional.softmax(logits, -1) only where probabilities are shown",
         reference=GOODFELLOW + "6.2.2.3",
     ),
     "activation-after-last-layer": Entry(
         when="The scores of a classifier come out of an activation. Without targets, an output of several "
         "columns is taken for scores, and the finding is a note.",
-        what="the {classes} scores come from {activation}: they lie in [{low}, {high}], {closed:.0%} of them pass "
-        "no gradient on, and cross-entropy stays above {floor}",
+        what="the {classes} scores come from {activation}: they lie in [{low}, {high}], {closed:.0%} of "
+        "them pass no gradient on, and cross-entropy stays above {floor}",
         why="Cross-entropy takes logits: any numbers, high for the right class and low for the others. An "
         "activation cuts them off on one side or on both.",
         instead="end a classifier with its linear layer; the class is the argmax of the logits",
         reference=GOODFELLOW + "6.2.2.3",
     ),
     "born-dead": Entry(
-        when="At least nine tenths of the units of a layer that every path goes through are closed for every "
-        "sample; an error if all are.",
+        when="At least nine tenths of the units of a layer that every path goes through are closed for "
+        "every sample; an error if all are.",
         what="{dead} of {units} units are closed for every one of the {samples} samples",
-        why="A unit that is closed for every sample receives no gradient, so nothing of its own reopens it. Where "
-        "all are, the output is the same for every input, and nothing below learns.",
-        instead='biases of 0, nn.init.kaiming_normal_(layer.weight, nonlinearity="relu"), and inputs that are '
-        "centred; nn.LeakyReLU keeps a slope for closed units",
+        why="A unit that is closed for every sample receives no gradient, so nothing of its own reopens it. "
+        "Where all are, the output is the same for every input, and nothing below learns.",
+        instead='biases of 0, nn.init.kaiming_normal_(layer.weight, nonlinearity="relu"), and inputs that '
+        "are centred; nn.LeakyReLU keeps a slope for closed units",
         reference=LU,
     ),
     "likely-born-dead": Entry(
-        when="Of ReLU nets of these widths drawn from He with biases of 0, at least a tenth give the same output "
-        "for every sample.",
-        what="{depth} ReLU layers, the narrowest of {width}: of {draws} nets drawn with these widths, {drawn:.0%} "
-        "are dead on the sample; one input is closed off with probability 1 − Π(1 − 2⁻ⁿ) = {chance}",
-        why="Weights are as often negative as positive, so all n units of a layer are closed for an input with "
-        "probability 2⁻ⁿ, and one such layer is enough. A constant network cannot be trained.",
-        instead="{wider} units a layer or more, nn.init.asymmetric_(layer.weight, layer.bias), nn.LeakyReLU, or "
-        "batch norm in front of the activation",
+        when="Of ReLU nets of these widths drawn from He with biases of 0, at least a tenth give the same "
+        "output for every sample.",
+        what="{depth} ReLU layers, the narrowest of {width}: of {draws} nets drawn with these widths, "
+        "{drawn:.0%} are dead on the sample; one input is closed off with probability 1 − Π(1 − 2⁻ⁿ) = "
+        "{chance}",
+        why="Weights are as often negative as positive, so all n units of a layer are closed for an input "
+        "with probability 2⁻ⁿ, and one such layer is enough. A constant network cannot be trained.",
+        instead="{wider} units a layer or more, nn.init.asymmetric_(layer.weight, layer.bias), "
+        "nn.LeakyReLU, or batch norm in front of the activation",
         reference=LU,
     ),
     "init-too-small": Entry(
@@ -85,15 +86,16 @@ CATALOGUE = {
         "warning where signal or gradient change tenfold through these layers, else a note.",
         what="fan_in·E[w²] is {scale} where {activation} needs {wanted}: {rule}. Through {count} such "
         "{layers} the signal changes by a factor of {signal}, the gradient by {gradient}",
-        why="{activation} hands on {kept:.0%} of the second moment of what it is given, and the weights have to "
-        "make up for it. What is too small by a factor per layer is too small by a power of it in a deep network.",
+        why="{activation} hands on {kept:.0%} of the second moment of what it is given, and the weights "
+        "have to make up for it. What is too small by a factor per layer is too small by a power of it in a "
+        "deep network.",
         instead="nn.init.normal_(layer.weight, std=({wanted} / fan_in) ** 0.5); for relu that is "
         'nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")',
         reference=HE,
     ),
     "init-too-large": Entry(
-        when="fan_in·E[w²] is surely more than 1.5 times what the activation needs, as He's is for tanh and SELU. A "
-        "warning where signal or gradient change tenfold through these layers, else a note.",
+        when="fan_in·E[w²] is surely more than 1.5 times what the activation needs, as He's is for tanh and "
+        "SELU. A warning where signal or gradient change tenfold through these layers, else a note.",
         what="fan_in·E[w²] is {scale} where {activation} needs {wanted}: {rule}. Through {count} such "
         "{layers} the signal changes by a factor of {signal}, the gradient by {gradient}",
         why="What is too large by a factor per layer is too large by a power of it in a deep network; an "
@@ -106,17 +108,17 @@ CATALOGUE = {
         when="From the first hidden layer to the last the spread over samples falls by more than 100.",
         what="the spread of pre-activations over samples falls from {first} to {last} through {count} layers",
         why="To the upper layers all inputs look alike: they have nothing to tell them apart by.",
-        instead='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu") for relu, xavier_normal_ for tanh; or '
-        "normalisation in between",
+        instead='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu") for relu, xavier_normal_ for '
+        "tanh; or normalisation in between",
         reference=HE,
     ),
     "exploding-signal": Entry(
-        when="From the first hidden layer to the last the spread over samples grows by more than 100; an error "
-        "where it is not finite.",
+        when="From the first hidden layer to the last the spread over samples grows by more than 100; an "
+        "error where it is not finite.",
         what="the spread of pre-activations over samples grows from {first} to {last} through {count} layers",
         why="The scale of the last layers rules the loss and its gradients; a single step can overflow.",
-        instead='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu") for relu, xavier_normal_ for tanh; or '
-        "normalisation in between",
+        instead='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu") for relu, xavier_normal_ for '
+        "tanh; or normalisation in between",
         reference=HE,
     ),
     "vanishing-gradient": Entry(
@@ -124,44 +126,47 @@ CATALOGUE = {
         what="the norm of the gradient falls from {last} in the last hidden layer to {first} in the first, "
         "through {count} layers",
         why="The lower layers hardly move, and the upper ones learn on features that stay random.",
-        instead="weights that fit the activation (He for relu), relu in place of sigmoid, normalisation, or skip "
-        "connections",
+        instead="weights that fit the activation (He for relu), relu in place of sigmoid, normalisation, or "
+        "skip connections",
         reference=PASCANU + "; " + HE,
     ),
     "exploding-gradient": Entry(
         when="From the last hidden layer down to the first the gradient grows by more than 100.",
         what="the norm of the gradient grows from {last} in the last hidden layer to {first} in the first, "
         "through {count} layers",
-        why="A rate at which the upper layers learn is far too large for the lower ones. (Deep networks with "
-        "batch norm and without skip connections do this by themselves, about 1.2 times per layer.)",
+        why="A rate at which the upper layers learn is far too large for the lower ones. (Deep networks "
+        "with batch norm and without skip connections do this by themselves, about 1.2 times per layer.)",
         instead="weights that fit the activation (He for relu, Xavier for tanh), skip connections, or "
         "nn.utils.clip_grad_norm_",
         reference=PASCANU + "; Yang et al. 2019, arXiv:1902.08129 (batch norm)",
     ),
     "small-derivatives": Entry(
-        when="The largest local derivatives that the activations can have multiply to less than 10⁻³. A warning "
-        "where the gradient vanishes, else a note.",
-        what="{count} activations in a row with a local derivative of at most {steepest} ({activation}): their "
-        "product is at most {bound}, and here {typical}",
+        when="The largest local derivatives that the activations can have multiply to less than 10⁻³. A "
+        "warning where the gradient vanishes, else a note.",
+        what="{count} activations in a row with a local derivative of at most {steepest} ({activation}): "
+        "their product is at most {bound}, and here {typical}",
         why="The gradient of the first layer contains every one of these factors; only the weights or a "
         "normalisation can make up for them.",
-        instead="relu in hidden layers, whose derivative is 1 where it is open; sigmoid in gates and at the output",
+        instead="relu in hidden layers, whose derivative is 1 where it is open; sigmoid in gates and at the "
+        "output",
         reference="Bengio, Simard & Frasconi 1994, Learning long-term dependencies with gradient descent is "
         "difficult",
     ),
     "saturated": Entry(
-        when="More than a tenth of the pre-activations of a squashing activation lie where its derivative is "
-        "below 0.01.",
-        what="{share:.0%} of the pre-activations, of standard deviation {spread}, lie where {activation} is flat "
-        "(its local derivative is below 0.01)",
+        when="More than a tenth of the pre-activations of a squashing activation lie where its derivative "
+        "is below 0.01.",
+        what="{share:.0%} of the pre-activations, of standard deviation {spread}, lie where {activation} is "
+        "flat (its local derivative is below 0.01)",
         why="A saturated unit hands on hardly any gradient, and only slowly learns to leave saturation.",
-        instead="nn.init.xavier_normal_(layer.weight), inputs of mean 0 and variance 1, or batch norm in front",
+        instead="nn.init.xavier_normal_(layer.weight), inputs of mean 0 and variance 1, or batch norm in "
+        "front",
         reference=GLOROT,
     ),
     "bias-before-norm": Entry(
-        when="The gradient of a bias cancels over the samples, whatever comes from above: what it adds is taken "
-        "out again.",
-        what="the gradient of the bias cancels over the samples, to {cancelled} of its parts, in all {units} units",
+        when="The gradient of a bias cancels over the samples, whatever comes from above: what it adds is "
+        "taken out again.",
+        what="the gradient of the bias cancels over the samples, to {cancelled} of its parts, in all "
+        "{units} units",
         why="The normalisation behind it subtracts the mean, and with it any constant. The bias is stored, "
         "decayed and counted, and never changes the output.",
         instead="{layer_type}(…, bias=False); the bias of the normalisation does its work",
@@ -170,59 +175,60 @@ CATALOGUE = {
     "norm-after-activation": Entry(
         when="Batch norm normalises what an activation made. A note: both orders are in use.",
         what="batch norm follows {activation}",
-        why="In front, where the paper puts it, it keeps units alive: about half of each batch opens every unit. "
-        "Behind, it centres what the next layer is given, and saves no unit from dying.",
+        why="In front, where the paper puts it, it keeps units alive: about half of each batch opens every "
+        "unit. Behind, it centres what the next layer is given, and saves no unit from dying.",
         instead="linear, batch norm, activation to keep units alive; as it is for centred outputs",
         reference=IOFFE,
     ),
     "dropout-before-activation": Entry(
         when="Dropout stands right in front of an activation that does not commute with it.",
-        what="dropout (p = {p}) in front of {activation}: a dropped unit hands on {at_zero}, and the mean output "
-        "is {before}; behind the activation it would be {after}",
-        why="Dropout silences units and scales the others up to keep the mean. {activation} makes f(0) of silence "
-        "and bends what was scaled, so training sees another mean than evaluation.",
+        what="dropout (p = {p}) in front of {activation}: a dropped unit hands on {at_zero} (behind it, 0), "
+        "and a kept one {before} on average (behind it, {after})",
+        why="Dropout silences units and scales the others up, so that the next layer is given the same "
+        "mean. {activation} makes f(0) of silence and bends what was scaled.",
         instead="the activation first, then dropout",
         reference=SRIVASTAVA,
     ),
     "dropout-order": Entry(
         when="Dropout stands right in front of an activation that commutes with it. A note.",
         what="dropout (p = {p}) in front of {activation} does exactly what it does behind it",
-        why="f(s·z) = s·f(z) for every s ≥ 0: for ReLU, LeakyReLU and PReLU the order is irrelevant, although "
-        "texts demand one.",
+        why="f(s·z) = s·f(z) for every s ≥ 0: for ReLU, LeakyReLU and PReLU the order is irrelevant, "
+        "although texts demand one.",
         instead="nothing; either order",
         reference=SRIVASTAVA,
     ),
     "inputs-not-centred": Entry(
-        when="The means of the features hold more than half of the inputs' second moment; a warning above nine "
-        "tenths. Of 8 samples or more.",
-        what="{share:.0%} of the inputs' second moment lies in the means of the features; the largest mean is "
-        "{mean}, at a standard deviation of {spread}",
+        when="The means of the features hold more than half of the inputs' second moment; a warning above "
+        "nine tenths. Of 8 samples or more.",
+        what="{share:.0%} of the inputs' second moment lies in the means of the features; the largest mean "
+        "is {mean}, at a standard deviation of {spread}",
         why="Inputs of one sign give the weights of a unit gradients of one sign, and one step moves the "
         "pre-activations of all samples together: it can close a ReLU for all of them.",
         instead="x = (x - x_train.mean(0)) / x_train.std(0)",
         reference=LECUN,
     ),
     "inputs-on-different-scales": Entry(
-        when="The largest standard deviation of a feature is more than 10 times the median one (a warning from 100 "
-        "on), or the lower quartile is less than a hundredth of it.",
-        what="the standard deviations of the features reach from {smallest} to {largest}, with a median of {median}",
-        why="The loss is curved far more along the large features: a rate that is stable for them leaves what the "
-        "small ones say unlearned.",
+        when="The largest standard deviation of a feature is more than 10 times the median one (a warning "
+        "from 100 on), or the lower quartile is less than a hundredth of it.",
+        what="the standard deviations of the features reach from {smallest} to {largest}, with a median of "
+        "{median}",
+        why="The loss is curved far more along the large features: a rate that is stable for them leaves "
+        "what the small ones say unlearned.",
         instead="x = (x - x_train.mean(0)) / x_train.std(0), with 1 in place of a standard deviation of 0",
         reference=LECUN,
     ),
     "rate-too-large": Entry(
         when="The first update of a weight is more than a tenth of its size.",
-        what="at lr = {rate} the first update is {ratio} of the weights, by the gradient of {loss} on {targets}; "
-        "about 0.001 is usual",
+        what="at lr = {rate} the first update is {ratio} of the weights, by the gradient of {loss} on "
+        "{targets}; about 0.001 is usual",
         why="Such a step replaces what was there rather than adjusts it, and can close ReLU units for good.",
         instead="lr = {better} with this optimizer (then it is {aim}), or a warm-up",
         reference=RATIO,
     ),
     "rate-too-small": Entry(
         when="The first update of the median weight is less than 10⁻⁵ of its size.",
-        what="at lr = {rate} the first update is {ratio} of the weights, by the gradient of {loss} on {targets}; "
-        "about 0.001 is usual",
+        what="at lr = {rate} the first update is {ratio} of the weights, by the gradient of {loss} on "
+        "{targets}; about 0.001 is usual",
         why="It takes more than a hundred thousand such steps to change the weights by as much as they are.",
         instead="lr = {better} with this optimizer (then it is {aim})",
         reference=RATIO,
