@@ -10,9 +10,9 @@ from html import escape
 from types import MappingProxyType
 from typing import Any
 
-from backstory.insight.advice.words import CATALOGUE, TERMS, WORDS
+from backstory.insight.advice.words import CATALOGUE, GENERIC, TERMS, WORDS
 
-__all__ = ["Advice", "Finding"]
+__all__ = ["Advice", "Finding", "catalogue"]
 
 SEVERITIES = ("error", "warning", "note")
 MARKS = {"error": "✖", "warning": "▲", "note": "•"}
@@ -68,6 +68,7 @@ class Finding:
     measured: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        assert self.severity in CATALOGUE[self.code].severities
         object.__setattr__(self, "measured", MappingProxyType(dict(self.measured)))
 
     def _said(self, part: str) -> str:
@@ -170,9 +171,10 @@ def _entry(finding: Finding) -> Any:
     from rich.text import Text
 
     style = STYLES[finding.severity]
-    head = Text(f"{MARKS[finding.severity]} {TERMS[finding.severity]}  ", style=style)
-    head.append(finding.code, style="bold")
-    head.append(f"  {finding.layer}", style="not bold")
+    name = Text(f"{MARKS[finding.severity]} {TERMS[finding.severity]}  ", style=style, no_wrap=True)
+    name.append(finding.code, style="bold")
+    head = Table.grid(padding=(0, 2))
+    head.add_row(name, Text(finding.layer, style=style.removeprefix("bold ")))
     rows = Table.grid(padding=(0, 1))
     rows.add_column(width=LABEL, justify="right", style="dim")
     rows.add_column(overflow="fold")
@@ -195,7 +197,19 @@ def _text(parts: list[Any]) -> str:
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())  # type: ignore[attr-defined]
 
 
+def catalogue() -> str:
+    """All findings there are, as a table in Markdown."""
+    columns = ("code", "severity", "when", "why", "instead", "reference")
+    lines = [" | ".join(WORDS[column] for column in columns), " | ".join("---" for _ in columns)]
+    for code, entry in CATALOGUE.items():
+        severities = ", ".join(TERMS[one] for one in entry.severities)
+        said = [_fill.vformat(getattr(entry, part), (), GENERIC) for part in columns[2:]]
+        lines.append(" | ".join([f"`{code}`", severities, *said]))
+    return "\n".join(f"| {line} |" for line in lines)
+
+
 _CELL = "padding:1px 10px 1px 0;vertical-align:top;text-align:left"
+_TABLE = "border-collapse:collapse;font-size:inherit;margin-left:1em"
 _COLOURS = {"error": "#c33", "warning": "#b70", "note": "#38a"}
 
 
@@ -214,5 +228,7 @@ def _html(advice: Advice) -> str:
             f'<td style="{_CELL}">{escape(said)}</td></tr>'
             for name, said in rows
         )
-        parts.append(f'<table style="border-collapse:collapse;margin-left:1em">{body}</table>')
+        parts.append(
+            f'<table style="border-collapse:collapse;font-size:inherit;margin-left:1em">{body}</table>'
+        )
     return f'<div style="font-size:13px;line-height:1.45">{"".join(parts)}</div>'

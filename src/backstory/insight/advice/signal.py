@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,12 @@ def born_dead(trial: Trial) -> Iterator[Finding]:
                 return
 
 
-def _name(trial: Trial, one: Activation | Layer) -> str:
-    """The layer in front of an activation; the activation itself where there is none."""
-    layer = trial.layer_of(one) if isinstance(one, Activation) else one
-    return one.name if layer is None else layer.name
+def _name(trial: Trial, one: Activation) -> str:
+    """The layer in front of an activation, or of its norm; the activation itself where there is none."""
+    made: Any = trial.tape.front(one.source).made
+    while isinstance(made, Norm):
+        made = trial.tape.front(made.source).made
+    return made.name if isinstance(made, Layer) else one.name
 
 
 def _points(trial: Trial) -> list[tuple[str, Any, float]]:
@@ -64,22 +67,23 @@ def flow(trial: Trial) -> Iterator[Finding]:
     names = tuple(name for name, _, _ in points)
     broken = next((i for i, size in enumerate(spreads) if not math.isfinite(size)), None)
     if broken is not None:
-        measured = {"first": spreads[0], "last": math.inf, "ratio": math.inf, "count": broken + 1}
+        measured = _change(names, [*spreads[:broken], math.inf])
         yield Finding("exploding-signal", "error", names[broken:], measured)
         return
     if len(points) < 2 or (trial.output.ndim and len(trial.output) < 2):
         return
     code = _code(spreads[0], spreads[-1])
     if code is not None:
-        measured = _change(spreads[0], spreads[-1], spreads[-1] / spreads[0], len(points))
-        yield Finding(f"{code}-signal", "warning", names, measured)
+        yield Finding(f"{code}-signal", "warning", names, _change(names, spreads))
     norms = [trial.gradient_norm(node) for _, node, _ in points]
-    first, last = norms[0], norms[-1]
-    if first is None or last is None:
+    known = [norm for norm in norms if norm is not None]
+    if len(known) < len(norms):
         return
-    code = _code(last, first)
+    code = _code(known[-1], known[0])
     if code is not None:
-        yield Finding(f"{code}-gradient", "warning", names, _change(first, last, first / last, len(points)))
+        downwards = _change(names[::-1], known[::-1])
+        downwards["first"], downwards["last"] = downwards["last"], downwards["first"]
+        yield Finding(f"{code}-gradient", "warning", names, downwards)
 
 
 def _code(before: float, after: float) -> str | None:
@@ -88,8 +92,19 @@ def _code(before: float, after: float) -> str | None:
     return "vanishing" if after < before else "exploding"
 
 
-def _change(first: float, last: float, ratio: float, count: int) -> dict[str, Any]:
-    return {"first": first, "last": last, "ratio": ratio, "count": count}
+def _change(names: Sequence[str], sizes: Sequence[float]) -> dict[str, Any]:
+    """From the first size to the last, and the layer at which it changes most in that direction."""
+    grows = sizes[-1] > sizes[0]
+    parts = [after / before if before else 1.0 for before, after in pairwise(sizes)]
+    place = max(range(len(parts)), key=lambda i: parts[i] if grows else -parts[i]) if parts else 0
+    return {
+        "first": sizes[0],
+        "last": sizes[-1],
+        "ratio": sizes[-1] / sizes[0] if sizes[0] else math.inf,
+        "count": len(sizes),
+        "most": names[place + 1] if parts else names[0],
+        "part": parts[place] if parts else math.inf,
+    }
 
 
 def derivatives(trial: Trial) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ from backstory.tensor import Tensor, as_tensor, wrap
 __all__ = ["Trial", "trial"]
 
 MOST = 256  # samples that are run
+ENDINGS = frozenset(("softmax", "log_softmax", "cross_entropy", "reshape"))
 
 
 @dataclass(eq=False)
@@ -79,8 +80,11 @@ class Trial:
 
     @property
     def last(self) -> Any:
-        """What made the output: a layer, an activation, a normalisation, or ``None``."""
-        return self.tape.front(self.output.grad_fn).made
+        """What made the scores: a layer, an activation, a normalisation, or ``None``."""
+        node: Any = self.output.grad_fn
+        while isinstance(node, Node) and node.op.name in ENDINGS:
+            node = node.edges[0]
+        return self.tape.front(node).made
 
 
 def trial(model: Module, x: tuple[Tensor, ...], y: Tensor | None) -> Trial:

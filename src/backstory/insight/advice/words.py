@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CATALOGUE", "TERMS", "WORDS", "Entry"]
+__all__ = ["CATALOGUE", "GENERIC", "TERMS", "WORDS", "Entry"]
 
 
 @dataclass(frozen=True)
 class Entry:
     """One kind of finding: when it is raised, what was seen, why it matters, what to write instead."""
 
+    severities: tuple[str, ...]
     when: str
     what: str
     why: str
@@ -33,6 +34,7 @@ SRIVASTAVA = "Srivastava et al. 2014, Dropout, Journal of Machine Learning Resea
 
 CATALOGUE = {
     "symmetric-weights": Entry(
+        severities=("error",),
         when="Units of a hidden layer have equal weights, equal biases and equal gradients.",
         what="{copies} of {units} units are copies: equal weights, equal biases, equal gradients",
         why="Units that start equal and receive equal gradients stay equal for ever. However wide, the "
@@ -41,6 +43,7 @@ CATALOGUE = {
         reference=GOODFELLOW + "8.4",
     ),
     "softmax-before-cross-entropy": Entry(
+        severities=("error", "note"),
         when="The scores of a classifier are not negative and sum to 1. Without targets a note.",
         what="every row of {classes} scores sums to 1; cross-entropy takes a second softmax of them, and "
         "its loss stays above {floor}",
@@ -50,6 +53,7 @@ CATALOGUE = {
         reference=GOODFELLOW + "6.2.2.3",
     ),
     "activation-after-last-layer": Entry(
+        severities=("warning", "note"),
         when="The scores of a classifier come out of an activation. Without targets, an output of several "
         "columns is taken for scores, and the finding is a note.",
         what="the {classes} scores come from {activation}: they lie in [{low}, {high}], {closed:.0%} of "
@@ -60,6 +64,7 @@ CATALOGUE = {
         reference=GOODFELLOW + "6.2.2.3",
     ),
     "born-dead": Entry(
+        severities=("error", "warning"),
         when="At least nine tenths of the units of a layer that every path goes through are closed for "
         "every sample; an error if all are.",
         what="{dead} of {units} units are closed for every one of the {samples} samples",
@@ -70,6 +75,7 @@ CATALOGUE = {
         reference=LU,
     ),
     "likely-born-dead": Entry(
+        severities=("warning",),
         when="Of ReLU nets of these widths drawn from He with biases of 0, at least a tenth give the same "
         "output for every sample.",
         what="{depth} ReLU layers, the narrowest of {width}: of {draws} nets drawn with these widths, "
@@ -82,6 +88,7 @@ CATALOGUE = {
         reference=LU,
     ),
     "init-too-small": Entry(
+        severities=("warning", "note"),
         when="fan_in·E[w²] is surely less than 0.6 of what the activation needs, as Xavier's is for ReLU. A "
         "warning where signal or gradient change tenfold through these layers, else a note.",
         what="fan_in·E[w²] is {scale} where {activation} needs {wanted}: {rule}. Through {count} such "
@@ -94,6 +101,7 @@ CATALOGUE = {
         reference=HE,
     ),
     "init-too-large": Entry(
+        severities=("warning", "note"),
         when="fan_in·E[w²] is surely more than 1.5 times what the activation needs, as He's is for tanh and "
         "SELU. A warning where signal or gradient change tenfold through these layers, else a note.",
         what="fan_in·E[w²] is {scale} where {activation} needs {wanted}: {rule}. Through {count} such "
@@ -105,35 +113,41 @@ CATALOGUE = {
         reference=GLOROT + "; Schoenholz et al. 2017, arXiv:1611.01232",
     ),
     "vanishing-signal": Entry(
+        severities=("warning",),
         when="From the first hidden layer to the last the spread over samples falls by more than 100.",
-        what="the spread of pre-activations over samples falls from {first} to {last} through {count} layers",
+        what="the spread of pre-activations over samples falls from {first} to {last} through {count} "
+        "layers, most in {most} (by {part})",
         why="To the upper layers all inputs look alike: they have nothing to tell them apart by.",
         instead='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu") for relu, xavier_normal_ for '
         "tanh; or normalisation in between",
         reference=HE,
     ),
     "exploding-signal": Entry(
+        severities=("error", "warning"),
         when="From the first hidden layer to the last the spread over samples grows by more than 100; an "
         "error where it is not finite.",
-        what="the spread of pre-activations over samples grows from {first} to {last} through {count} layers",
+        what="the spread of pre-activations over samples grows from {first} to {last} through {count} "
+        "layers, most in {most} (by {part})",
         why="The scale of the last layers rules the loss and its gradients; a single step can overflow.",
         instead='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu") for relu, xavier_normal_ for '
         "tanh; or normalisation in between",
         reference=HE,
     ),
     "vanishing-gradient": Entry(
+        severities=("warning",),
         when="From the last hidden layer down to the first the gradient falls by more than 100.",
         what="the norm of the gradient falls from {last} in the last hidden layer to {first} in the first, "
-        "through {count} layers",
+        "through {count} layers, most in {most} (by {part})",
         why="The lower layers hardly move, and the upper ones learn on features that stay random.",
         instead="weights that fit the activation (He for relu), relu in place of sigmoid, normalisation, or "
         "skip connections",
         reference=PASCANU + "; " + HE,
     ),
     "exploding-gradient": Entry(
+        severities=("warning",),
         when="From the last hidden layer down to the first the gradient grows by more than 100.",
         what="the norm of the gradient grows from {last} in the last hidden layer to {first} in the first, "
-        "through {count} layers",
+        "through {count} layers, most in {most} (by {part})",
         why="A rate at which the upper layers learn is far too large for the lower ones. (Deep networks "
         "with batch norm and without skip connections do this by themselves, about 1.2 times per layer.)",
         instead="weights that fit the activation (He for relu, Xavier for tanh), skip connections, or "
@@ -141,6 +155,7 @@ CATALOGUE = {
         reference=PASCANU + "; Yang et al. 2019, arXiv:1902.08129 (batch norm)",
     ),
     "small-derivatives": Entry(
+        severities=("warning", "note"),
         when="The largest local derivatives that the activations can have multiply to less than 10⁻³. A "
         "warning where the gradient vanishes, else a note.",
         what="{count} activations in a row with a local derivative of at most {steepest} ({activation}): "
@@ -153,6 +168,7 @@ CATALOGUE = {
         "difficult",
     ),
     "saturated": Entry(
+        severities=("warning",),
         when="More than a tenth of the pre-activations of a squashing activation lie where its derivative "
         "is below 0.01.",
         what="{share:.0%} of the pre-activations, of standard deviation {spread}, lie where {activation} is "
@@ -163,6 +179,7 @@ CATALOGUE = {
         reference=GLOROT,
     ),
     "bias-before-norm": Entry(
+        severities=("warning",),
         when="The gradient of a bias cancels over the samples, whatever comes from above: what it adds is "
         "taken out again.",
         what="the gradient of the bias cancels over the samples, to {cancelled} of its parts, in all "
@@ -173,6 +190,7 @@ CATALOGUE = {
         reference=IOFFE,
     ),
     "norm-after-activation": Entry(
+        severities=("note",),
         when="Batch norm normalises what an activation made. A note: both orders are in use.",
         what="batch norm follows {activation}",
         why="In front, where the paper puts it, it keeps units alive: about half of each batch opens every "
@@ -181,15 +199,17 @@ CATALOGUE = {
         reference=IOFFE,
     ),
     "dropout-before-activation": Entry(
+        severities=("warning",),
         when="Dropout stands right in front of an activation that does not commute with it.",
-        what="dropout (p = {p}) in front of {activation}: a dropped unit hands on {at_zero} (behind it, 0), "
-        "and a kept one {before} on average (behind it, {after})",
+        what="dropout (p = {p}) in front of {activation}: a dropped unit hands on {at_zero} and a kept one "
+        "{before} on average; behind it that would be 0 and {after}",
         why="Dropout silences units and scales the others up, so that the next layer is given the same "
         "mean. {activation} makes f(0) of silence and bends what was scaled.",
         instead="the activation first, then dropout",
         reference=SRIVASTAVA,
     ),
     "dropout-order": Entry(
+        severities=("note",),
         when="Dropout stands right in front of an activation that commutes with it. A note.",
         what="dropout (p = {p}) in front of {activation} does exactly what it does behind it",
         why="f(s·z) = s·f(z) for every s ≥ 0: for ReLU, LeakyReLU and PReLU the order is irrelevant, "
@@ -198,6 +218,7 @@ CATALOGUE = {
         reference=SRIVASTAVA,
     ),
     "inputs-not-centred": Entry(
+        severities=("warning", "note"),
         when="The means of the features hold more than half of the inputs' second moment; a warning above "
         "nine tenths. Of 8 samples or more.",
         what="{share:.0%} of the inputs' second moment lies in the means of the features; the largest mean "
@@ -208,6 +229,7 @@ CATALOGUE = {
         reference=LECUN,
     ),
     "inputs-on-different-scales": Entry(
+        severities=("warning", "note"),
         when="The largest standard deviation of a feature is more than 10 times the median one (a warning "
         "from 100 on), or the lower quartile is less than a hundredth of it.",
         what="the standard deviations of the features reach from {smallest} to {largest}, with a median of "
@@ -218,19 +240,21 @@ CATALOGUE = {
         reference=LECUN,
     ),
     "rate-too-large": Entry(
+        severities=("warning",),
         when="The first update of a weight is more than a tenth of its size.",
-        what="at lr = {rate} the first update is {ratio} of the weights, by the gradient of {loss} on "
-        "{targets}; about 0.001 is usual",
+        what="at lr = {rate:g} the first update is {ratio} times as large as the weights, by the gradient "
+        "of {loss} on {targets}; about 0.001 is usual",
         why="Such a step replaces what was there rather than adjusts it, and can close ReLU units for good.",
-        instead="lr = {better} with this optimizer (then it is {aim}), or a warm-up",
+        instead="lr = {better:g} with this optimizer, for an update of {aim}, or a warm-up",
         reference=RATIO,
     ),
     "rate-too-small": Entry(
+        severities=("warning",),
         when="The first update of the median weight is less than 10⁻⁵ of its size.",
-        what="at lr = {rate} the first update is {ratio} of the weights, by the gradient of {loss} on "
-        "{targets}; about 0.001 is usual",
+        what="at lr = {rate:g} the first update is {ratio} times as large as the weights, by the gradient "
+        "of {loss} on {targets}; about 0.001 is usual",
         why="It takes more than a hundred thousand such steps to change the weights by as much as they are.",
-        instead="lr = {better} with this optimizer (then it is {aim})",
+        instead="lr = {better:g} with this optimizer, for an update of {aim}",
         reference=RATIO,
     ),
 }
@@ -265,4 +289,20 @@ WORDS = {
     "more": "and {count} more",
     "whole": "(model)",
     "input": "(inputs)",
+    "code": "code",
+    "severity": "severity",
+    "when": "found when",
+}
+
+#: What stands for the measured values in the table of all findings.
+GENERIC = {
+    "activation": "f",
+    "aim": "about 0.01",
+    "better": "…",
+    "distinct": "few",
+    "features": "features",
+    "kept": "only a part",
+    "layer_type": "nn.Linear",
+    "wanted": "gain²",
+    "wider": "more",
 }
