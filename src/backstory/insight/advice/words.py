@@ -116,7 +116,7 @@ CATALOGUE = {
         severities=("warning",),
         when="From the first hidden layer to the last the spread over samples falls by more than 100.",
         what="the spread of pre-activations over samples falls from {first} to {last} through {count} "
-        "layers, most in {most} (by {part})",
+        "layers, most in {most} (× {part})",
         why="To the upper layers all inputs look alike: they have nothing to tell them apart by.",
         instead='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu") for relu, xavier_normal_ for '
         "tanh; or normalisation in between",
@@ -127,7 +127,7 @@ CATALOGUE = {
         when="From the first hidden layer to the last the spread over samples grows by more than 100; an "
         "error where it is not finite.",
         what="the spread of pre-activations over samples grows from {first} to {last} through {count} "
-        "layers, most in {most} (by {part})",
+        "layers, most in {most} (× {part})",
         why="The scale of the last layers rules the loss and its gradients; a single step can overflow.",
         instead='nn.init.kaiming_normal_(layer.weight, nonlinearity="relu") for relu, xavier_normal_ for '
         "tanh; or normalisation in between",
@@ -137,7 +137,7 @@ CATALOGUE = {
         severities=("warning",),
         when="From the last hidden layer down to the first the gradient falls by more than 100.",
         what="the norm of the gradient falls from {last} in the last hidden layer to {first} in the first, "
-        "through {count} layers, most in {most} (by {part})",
+        "through {count} layers, most in {most} (× {part})",
         why="The lower layers hardly move, and the upper ones learn on features that stay random.",
         instead="weights that fit the activation (He for relu), relu in place of sigmoid, normalisation, or "
         "skip connections",
@@ -147,7 +147,7 @@ CATALOGUE = {
         severities=("warning",),
         when="From the last hidden layer down to the first the gradient grows by more than 100.",
         what="the norm of the gradient grows from {last} in the last hidden layer to {first} in the first, "
-        "through {count} layers, most in {most} (by {part})",
+        "through {count} layers, most in {most} (× {part})",
         why="A rate at which the upper layers learn is far too large for the lower ones. (Deep networks "
         "with batch norm and without skip connections do this by themselves, about 1.2 times per layer.)",
         instead="weights that fit the activation (He for relu, Xavier for tanh), skip connections, or "
@@ -245,7 +245,7 @@ CATALOGUE = {
         what="at lr = {rate:g} the first update is {ratio} times as large as the weights, by the gradient "
         "of {loss} on {targets}; about 0.001 is usual",
         why="Such a step replaces what was there rather than adjusts it, and can close ReLU units for good.",
-        instead="lr = {better:g} with this optimizer, for an update of {aim}, or a warm-up",
+        instead="lr = {better:g} with this optimizer, for updates of {aim} of the weights, or a warm-up",
         reference=RATIO,
     ),
     "rate-too-small": Entry(
@@ -254,7 +254,7 @@ CATALOGUE = {
         what="at lr = {rate:g} the first update is {ratio} times as large as the weights, by the gradient "
         "of {loss} on {targets}; about 0.001 is usual",
         why="It takes more than a hundred thousand such steps to change the weights by as much as they are.",
-        instead="lr = {better:g} with this optimizer, for an update of {aim}",
+        instead="lr = {better:g} with this optimizer, for updates of {aim} of the weights",
         reference=RATIO,
     ),
 }
