@@ -19,16 +19,22 @@ def test_the_readmes_program_runs_and_tells_its_story(tmp_path, monkeypatch, cap
     program = blocks("python")[0]
     monkeypatch.chdir(tmp_path)
     backstory.manual_seed(0)
-    exec(compile(program, str(README), "exec"), {})
+    names: dict = {}
+    exec(compile(program, str(README), "exec"), names)
     told = capsys.readouterr().out
     assert "0/relu" not in told  # the site is the activation's module, not the layer's
     assert "1/relu#0" in told
     assert "units are dead" in told
     assert backstory.open_run("runs/first").steps.tolist() == list(range(1, 101))
+    advice = next(block for block in blocks("python") if "backstory.lint(" in block)
+    exec(compile(advice, str(README), "exec"), names)
+    told = capsys.readouterr().out
+    assert told.startswith("lint: ")
+    assert "regression, output: none" in told
 
 
 def test_the_readmes_derivation_is_what_explain_prints(tmp_path, monkeypatch, capsys):
-    program = blocks("python")[1]
+    program = next(block for block in blocks("python") if "backstory.explain(" in block)
     monkeypatch.chdir(tmp_path)
     exec(compile(program, str(README), "exec"), {"backstory": backstory})
     printed = next(block for block in blocks("") if block.startswith("Backward"))

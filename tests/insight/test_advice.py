@@ -175,6 +175,38 @@ def test_rates_are_judged_by_the_update_that_the_optimizer_would_make():
         assert found.layers == tuple(n for n, ratio in ratios.items() if ratio > 0.1)
 
 
+def test_momentum_counts_as_it_builds_up():
+    model, sample = plain(mlp(FEATURES, 64, CLASSES))
+    x, y = sample
+    rate = 0.1
+    optimizer = optim.SGD(model.parameters(), lr=rate, momentum=0.9)
+    (found,) = backstory.lint(model, sample, optimizer)
+    assert (found.code, found.measured["update"]) == ("rate-too-large", "built up")
+    assert not backstory.lint(model, sample, optim.SGD(model.parameters(), lr=rate))
+    F.cross_entropy(model(x), y).backward()
+    before = {n: p.array.copy() for n, p in model.named_parameters()}
+    for _ in range(30):  # the same gradient, and the weights put back before each step
+        for n, p in model.named_parameters():
+            p.array[...] = before[n]
+        optimizer.step()
+    weights = [n for n, p in model.named_parameters() if p.ndim > 1]
+    after = dict(model.named_parameters())
+    sizes = [np.linalg.norm(after[n].array - before[n]) / np.linalg.norm(before[n]) for n in weights]
+    assert found.measured["ratio"] == pytest.approx(max(sizes), rel=1e-4)
+
+
+def test_the_demo_is_warned_of_the_rate_that_kills_it():
+    from backstory import demo
+
+    model, optimizer = demo.build(demo.CONFIG)
+    x, y, *_ = demo.data(demo.CONFIG)
+    codes = {f.code: f for f in backstory.lint(model, (x, y), optimizer)}
+    assert codes["rate-too-large"].measured["update"] == "built up"
+    for change in ({"lr": 0.05}, {"optimizer": "adam", "lr": 1e-3}):
+        model, optimizer = demo.build({**demo.CONFIG, **change})
+        assert "rate-too-large" not in backstory.lint(model, (x, y), optimizer).codes
+
+
 def test_the_suggested_rate_makes_the_update_that_it_names():
     model, sample, optimizer = rated(100.0)
     (found,) = [f for f in backstory.lint(model, sample, optimizer) if f.code == "rate-too-large"]
@@ -288,6 +320,33 @@ def test_a_layer_that_is_used_three_times_is_judged_once():
     (found,) = backstory.lint(Shared(), labelled())
     assert found.code == "init-too-small"
     assert found.layers == ("inner",)
+
+
+class LastState(nn.Module):
+    """A recurrent network that classifies by its last output."""
+
+    def __init__(self, kind) -> None:
+        super().__init__()
+        self.recurrent, self.head = kind(FEATURES, 32, batch_first=True), nn.Linear(32, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.recurrent(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+def test_recurrent_networks_of_a_dozen_steps_give_no_finding(kind):
+    model = LastState(kind)
+    sample = backstory.randn(SAMPLES, 12, FEATURES), labelled()[1]
+    assert not backstory.lint(model, sample, optim.Adam(model.parameters()))
+
+
+def test_a_layer_whose_weight_is_computed_is_judged_like_any_other():
+    model = mlp(FEATURES, 64, CLASSES)
+    before = backstory.lint(model, labelled())[0]
+    nn.utils.parametrizations.weight_norm(model[0])
+    after = backstory.lint(model, labelled())[0]
+    assert (after.code, after.layers) == (before.code, before.layers) == ("init-too-small", ("0",))
+    assert after.measured["scale"] == pytest.approx(before.measured["scale"], rel=1e-5)
 
 
 class Words(nn.Module):

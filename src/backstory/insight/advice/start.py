@@ -1,4 +1,4 @@
-"""What training starts with besides the model: the inputs, and the first update of the optimizer."""
+"""What training starts with besides the model: the inputs, and the first updates of the optimizer."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ OFF_CENTRE, FAR_OFF = 0.5, 0.9
 LARGER, SMALLER, FAR = 10.0, 100.0, 100.0
 LARGE, SMALL = 0.1, 1e-5
 USUAL, BEARABLE = 1e-3, 1e-2
+SETTLED = 30  # steps after which momentum has built up
 
 
 def inputs(trial: Trial) -> Iterator[Finding]:
@@ -72,43 +73,52 @@ def _scaling(where: str, spread: np.ndarray) -> Iterator[Finding]:
 
 
 def rates(trial: Trial, optimizer: Optimizer) -> Iterator[Finding]:
-    """Whether the first update is of a usual size, relative to the weights it moves."""
+    """Whether updates are of a usual size, relative to the weights they move: the first, or with momentum."""
     names = {p: name for name, p in trial.model.named_parameters()}
     for group in optimizer.param_groups:
-        rate = float(group["lr"])
-        found = [
-            (names[p], ratio)
-            for p in group["params"]
-            if p in names and p.ndim > 1 and (ratio := _ratio(trial, optimizer, p, group)) is not None
-        ]
-        if not found or rate == 0.0:  # a warm-up starts from 0
+        moved = [p for p in group["params"] if p in names and p.ndim > 1]
+        found = {p: sizes for p in moved if (sizes := _sizes(trial, optimizer, p, group)) is not None}
+        if not found or float(group["lr"]) == 0.0:  # a warm-up starts from 0
             continue
-        ratios = [ratio for _, ratio in found]
-        largest, median = max(ratios), float(np.median(ratios))
+        first, settled = (float(np.median([sizes[i] for sizes in found.values()])) for i in (0, 1))
+        built_up = settled > 1.01 * first
+        ratios = {names[p]: max(sizes) for p, sizes in found.items()}
+        largest, median = max(ratios.values()), float(np.median(list(ratios.values())))
         if largest > LARGE:
-            layers = tuple(name for name, ratio in found if ratio > LARGE)
-            yield Finding("rate-too-large", "warning", layers, _rated(trial, rate, largest, BEARABLE))
+            layers = tuple(name for name, ratio in ratios.items() if ratio > LARGE)
+            yield Finding(
+                "rate-too-large", "warning", layers, _rated(trial, group, largest, BEARABLE, built_up)
+            )
         elif median < SMALL:
-            layers = tuple(name for name, ratio in found if ratio < SMALL)
-            yield Finding("rate-too-small", "warning", layers, _rated(trial, rate, median, USUAL))
+            layers = tuple(name for name, ratio in ratios.items() if ratio < SMALL)
+            yield Finding("rate-too-small", "warning", layers, _rated(trial, group, median, USUAL, built_up))
 
 
-def _ratio(trial: Trial, optimizer: Optimizer, p: Any, group: Any) -> float | None:
-    """‖update‖ / ‖weights‖ of the first step; ``None`` where there is no gradient or nothing to compare."""
+def _sizes(trial: Trial, optimizer: Optimizer, p: Any, group: Any) -> tuple[float, float] | None:
+    """‖update‖ / ‖weights‖ of the first step, and after many steps with the same gradient.
+
+    ``None`` where there is no gradient, or nothing to compare with. A rule returns the change and the new
+    state, so nothing moves.
+    """
     g = trial.gradients.get(p)
     size = float(np.linalg.norm(p.array.astype(np.float64)))
     if g is None or size == 0.0 or not np.any(g):
         return None
     state = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in optimizer.state[p].items()}
-    change, _ = context().quiet.copy().run(optimizer.update, eager, p.array.copy(), g.copy(), state, group)
-    return float(np.linalg.norm(np.asarray(change, np.float64))) / size
+    value, quiet, sizes = p.array.copy(), context().quiet.copy(), []
+    for _ in range(SETTLED):
+        change, state = quiet.run(optimizer.update, eager, value, g, state, group)
+        sizes.append(float(np.linalg.norm(np.asarray(change, np.float64))) / size)
+    return sizes[0], sizes[-1]
 
 
-def _rated(trial: Trial, rate: float, ratio: float, aim: float) -> dict[str, Any]:
+def _rated(trial: Trial, group: Any, ratio: float, aim: float, built_up: bool) -> dict[str, Any]:
+    rate = float(group["lr"])
     better = rate * aim / ratio
     digit = 10.0 ** math.floor(math.log10(better))
     return {
         "rate": rate,
+        "update": "built up" if built_up else "first update",
         "ratio": ratio,
         "better": round(better / digit) * digit,
         "aim": aim,

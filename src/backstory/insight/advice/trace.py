@@ -165,18 +165,19 @@ class Tape(Observer):
 
     def _layer(self, op: Op, args: Any, result: Tensor, node: Node) -> None:
         found = next(((i, p) for i in (1, 0) if (p := self._parameter(args[i])) is not None), None)
-        if found is None:
+        if found is None and op.name == "matmul":
             return
-        place, weight = found
+        # A weight may be computed, as weight norm does; then the module names the layer.
+        place, weight = (1, args[1]) if found is None else found
+        name = self._names.get(weight, "")
+        owner = name.rpartition(".")[0] if name.endswith("weight") else name
         turned = args[place].grad_fn is not None and args[place].grad_fn.op.name == "permute"
         axis = -3 if op.name == "conv" else -1 if place == 1 else -2
         if result.ndim < -axis:
             return
         units, bias = result.shape[axis], args[2] if len(args) > 2 else None
-        path = self._names[weight]
-        owner = path.rpartition(".")[0] if path.endswith("weight") else path
         self.made[node] = Layer(
-            self._numbered(owner or path),
+            self._numbered(owner or name or self._stack[-1] or op.name),
             op.name,
             weight,
             bias if bias in self._names else None,

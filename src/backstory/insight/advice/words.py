@@ -241,18 +241,18 @@ CATALOGUE = {
     ),
     "rate-too-large": Entry(
         severities=("warning",),
-        when="The first update of a weight is more than a tenth of its size.",
-        what="at lr = {rate:g} the first update is {ratio} times as large as the weights, by the gradient "
-        "of {loss} on {targets}; about 0.001 is usual",
+        when="The first update of a weight, or one with momentum built up, is more than a tenth of its size.",
+        what="at lr = {rate:g} {update} is {ratio} times as large as the weights, by the gradient of {loss} "
+        "on {targets}; about 0.001 is usual",
         why="Such a step replaces what was there rather than adjusts it, and can close ReLU units for good.",
         instead="lr = {better:g} with this optimizer, for updates of {aim} of the weights, or a warm-up",
         reference=RATIO,
     ),
     "rate-too-small": Entry(
         severities=("warning",),
-        when="The first update of the median weight is less than 10⁻⁵ of its size.",
-        what="at lr = {rate:g} the first update is {ratio} times as large as the weights, by the gradient "
-        "of {loss} on {targets}; about 0.001 is usual",
+        when="Updates of the median weight, with momentum built up, are less than 10⁻⁵ of its size.",
+        what="at lr = {rate:g} {update} is {ratio} times as large as the weights, by the gradient of {loss} "
+        "on {targets}; about 0.001 is usual",
         why="It takes more than a hundred thousand such steps to change the weights by as much as they are.",
         instead="lr = {better:g} with this optimizer, for updates of {aim} of the weights",
         reference=RATIO,
@@ -275,6 +275,8 @@ TERMS = {
     "several features": "features",
     "one layer": "layer",
     "several layers": "layers",
+    "first update": "the first update",
+    "built up": "an update with momentum built up",
     "own targets": "the sample's targets",
     "random targets": "random targets",
 }
@@ -304,5 +306,5 @@ GENERIC = {
     "kept": "only a part",
     "layer_type": "nn.Linear",
     "wanted": "gain²",
-    "wider": "more",
+    "wider": "n",
 }
