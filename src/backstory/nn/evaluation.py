@@ -16,16 +16,19 @@ __all__ = ["evaluation", "undisturbed"]
 
 @contextmanager
 def undisturbed(
-    model: Module, training: bool = False, generators: Sequence[Generator] = ()
+    model: Module, training: bool | None = False, generators: Sequence[Generator] = ()
 ) -> Iterator[None]:
-    """The model in evaluation (or training) mode; training flags, buffers and streams are put back."""
+    """The model in evaluation (or training) mode; training flags, buffers and streams are put back.
+
+    ``training=None`` leaves every part in the mode that it is in.
+    """
     flags = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer._version, buffer.array.copy()) for buffer in model.buffers()]
     streams = [(generator, generator.get_state()) for generator in (default_generator(), *generators)]
     with np.errstate(all="ignore"):
         try:
             for module, before in flags:
-                if before is not training:
+                if training is not None and before is not training:
                     object.__setattr__(module, "training", training)
             yield
         finally:

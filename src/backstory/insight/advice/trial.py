@@ -7,7 +7,6 @@ not by ``backward()``, so that nobody's ``grad`` changes; buffers, flags and ran
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,10 +18,10 @@ from backstory.autograd.walk import walk
 from backstory.errors import ArgumentError, GraphError
 from backstory.graph import Node
 from backstory.insight.advice.trace import Activation, Layer, Tape
-from backstory.insight.scan import restored
 from backstory.insight.sites import observing
 from backstory.nn import Module
 from backstory.nn import functional as F
+from backstory.nn.evaluation import undisturbed
 from backstory.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["Trial", "trial"]
@@ -90,7 +89,8 @@ class Trial:
 def trial(model: Module, x: tuple[Tensor, ...], y: Tensor | None) -> Trial:
     """Run ``model`` on ``x``, forwards and backwards."""
     tape = Tape(model)
-    with _as_in_training(model):
+    # Of a model in training mode, parts that are frozen on purpose stay as they are.
+    with undisturbed(model, None if model.training else True), enable_grad():
         inputs = tuple(_own(one) for one in x)
         with observing(tape):
             output = _first(model(*inputs))
@@ -109,15 +109,6 @@ def trial(model: Module, x: tuple[Tensor, ...], y: Tensor | None) -> Trial:
         gradients = _gradients(loss, np.ones((), loss.dtype), set())
     leaves = {p: gradients[p] for p in gradients if isinstance(p, Tensor)}
     return Trial(model, tape, inputs, output, y, name, probe, leaves)
-
-
-@contextlib.contextmanager
-def _as_in_training(model: Module) -> Iterator[None]:
-    """Training mode, unless the model is in it: then parts that are frozen on purpose stay as they are."""
-    with enable_grad(), restored(model), np.errstate(all="ignore"):
-        if not model.training:
-            model.train()
-        yield
 
 
 def _own(x: Tensor) -> Tensor:
