@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
-from measure import header, in_turn, row
-from peers import PEERS
+from measure import forget_peak, header, held, in_turn, row
+from peers import PEERS, present
 from workloads import WORKLOADS, Workload
 
 STEPS = 5
+DEFAULT = ("backstory", "backstory-compile", "torch", "numpy")
 LARGE = {
     "many samples": Workload((256, 1024, 1024, 1024, 10), 4096, "cross_entropy", "sgd", 1e-3),
     "many weights": Workload((1024, 2048, 2048, 2048, 10), 64, "cross_entropy", "adam", 1e-4),
@@ -26,23 +26,18 @@ LARGE = {
 }
 
 
-def held(field: str) -> float:
-    """MiB of memory that the process holds (``VmRSS``), or the most that it ever held (``VmHWM``)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) / 1024
-    sys.exit(f"/proc/self/status has no {field}: this benchmark needs Linux")
-
-
 def grow(peer: str, workload: str) -> float:
     """How many MiB a peer's process holds at most in its first steps, beyond the libraries."""
     # A small step first: libraries load code and start threads when they are first used.
-    PEERS[peer](WORKLOADS["W2"])().item()
+    small = PEERS[peer].start(WORKLOADS["W2"])
+    small.number(small.step())
+    LARGE[workload].data(), LARGE[workload].weights()
+    forget_peak()
     before = held("VmRSS")
-    step = PEERS[peer](LARGE[workload])
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    training = PEERS[peer].start(LARGE[workload])
+    forget_peak()
     for _ in range(STEPS):
-        step()
+        training.number(training.step())
     return held("VmHWM") - before
 
 
@@ -52,7 +47,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workloads", nargs="+", choices=LARGE, default=list(LARGE))
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=present(DEFAULT))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="of BLAS and of PyTorch")
     parser.add_argument("--worker", choices=PEERS, help=argparse.SUPPRESS)
@@ -61,15 +56,16 @@ def main() -> None:
         print(json.dumps(grow(chosen.worker, chosen.workloads[0])))
         return
     print(f"{chosen.rounds} rounds, {chosen.threads} threads, peers in turn, one process each\n")
-    reference = "PyTorch" if "PyTorch" in chosen.peers else chosen.peers[0]
-    print(header("MiB", reference))
+    reference = "torch" if "torch" in chosen.peers else chosen.peers[0]
+    print(header("MiB", PEERS[reference].label))
     for workload in chosen.workloads:
         worker = [sys.executable, __file__, "--workloads", workload]
         found = in_turn(
             {peer: [*worker, "--worker", peer] for peer in chosen.peers}, chosen.rounds, chosen.threads
         )
         for peer in chosen.peers:
-            print(row(f"{workload}: {LARGE[workload]}", peer, found[peer], found[reference]), flush=True)
+            what, label = f"{workload}: {LARGE[workload]}", PEERS[peer].label
+            print(row(what, label, found[peer], found[reference]), flush=True)
 
 
 if __name__ == "__main__":

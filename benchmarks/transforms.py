@@ -16,16 +16,14 @@ import json
 import math
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from measure import header, in_turn, row
+from measure import header, in_turn, per_call, row
 from workloads import Workload
 
 NETWORK = Workload((64, 128, 10), 256, "cross_entropy", "sgd", 0.01)
-CHUNKS = 15
 WHAT = {
     "jacrev": "Jacobian in reverse mode, 10 × 64",
     "jacfwd": "Jacobian in forward mode, 10 × 64",
@@ -101,19 +99,7 @@ def time_peer(peer: str, what: str, seconds: float) -> dict[str, float]:
     """What one call gives, and its median time (in µs) over chunks that last ``seconds`` together."""
     call = PEERS[peer]()[what]
     found = checksum(call())
-    warm_until = time.perf_counter() + seconds / 4
-    count = 0
-    while time.perf_counter() < warm_until:
-        call()
-        count += 1
-    per_chunk = max(1, 4 * count // CHUNKS)
-    times = []
-    for _ in range(CHUNKS):
-        start = time.perf_counter()
-        for _ in range(per_chunk):
-            call()
-        times.append((time.perf_counter() - start) / per_chunk * 1e6)
-    return {"checksum": found, "time": statistics.median(times)}
+    return {"checksum": found, "time": per_call(call, seconds)}
 
 
 def compare(what: str, peers: list[str], rounds: int, seconds: float, threads: int) -> dict[str, list[float]]:
