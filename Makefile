@@ -27,11 +27,12 @@ browser:
 	@if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && ! command -v chromium >/dev/null && command -v apt-get >/dev/null; \
 	then apt-get -q update && apt-get -q install --yes chromium; fi
 
-bench: .venv/test
+bench: .venv/bench
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/eager.py
 	$(BIN)/python benchmarks/transforms.py
 	$(BIN)/python benchmarks/recording.py
+	$(BIN)/python benchmarks/compiled.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "backstory needs Python 3.11 or later; make PYTHON=python3.12 ...")'
@@ -46,6 +47,12 @@ bench: .venv/test
 .venv/test: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable '.[test]' torch==2.13.0
+	touch $@
+
+# PyTensor without what it depends on: it asks for an older Numba than backstory does, and runs on this one.
+.venv/bench: pyproject.toml | .venv/test
+	$(BIN)/python -m pip install --quiet --editable '.[bench]' torch==2.13.0
+	$(BIN)/python -m pip install --quiet --no-deps 'pytensor>=3.0.7'
 	touch $@
 
 clean:
