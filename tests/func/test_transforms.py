@@ -10,6 +10,7 @@ from support import close
 
 import backstory
 from backstory import errors, func, nn
+from backstory.func.level import VmapLevel
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script`:DeprecationWarning")
 
@@ -395,3 +396,45 @@ def test_bad_input_is_refused_with_what_why_and_instead(name):
     call, kind, words = BAD[name]
     with pytest.raises(kind, match=f"(?s){words}"):
         call()
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [("Conv2d", 2, 4, 3, 1, 1, 1, 2), ("ReLU",), ("MaxPool2d", 2), ("Flatten",), ("Linear", 36, 3)],
+        [("Conv2d", 2, 3, (3, 2), 2), ("GELU",), ("AdaptiveAvgPool2d", 2), ("Flatten",), ("Linear", 12, 3)],
+        [("Flatten", 2), ("Conv1d", 2, 4, 5, 3, 2, 2), ("AvgPool1d", 3), ("Flatten",), ("Linear", 12, 3)],
+    ],
+    ids=str,
+)
+def test_gradients_of_each_sample_of_a_convolutional_network_run_at_once(layers, rng, monkeypatch):
+    """Against PyTorch's, and no operation falls back to a loop over the samples."""
+    mine = nn.Sequential(*(getattr(nn, name)(*arguments) for name, *arguments in layers)).double()
+    theirs = torch.nn.Sequential(
+        *(getattr(torch.nn, name)(*arguments) for name, *arguments in layers)
+    ).double()
+    theirs.load_state_dict({key: torch.tensor(value.numpy()) for key, value in mine.state_dict().items()})
+    data, labels = rng.normal(size=(5, 2, 6, 6)), rng.integers(0, 3, 5)
+    looped = []
+    one_by_one = VmapLevel.one_by_one
+
+    def counted(self, op, *rest):
+        looped.append(op.name)
+        return one_by_one(self, op, *rest)
+
+    def loss(weights, x, label):
+        out = func.functional_call(mine, weights, x.reshape(1, *x.shape))
+        return nn.functional.cross_entropy(out, label.reshape(1))
+
+    monkeypatch.setattr(VmapLevel, "one_by_one", counted)
+    weights = {name: p.detach() for name, p in mine.named_parameters()}
+    found = func.vmap(func.grad(loss), (None, 0, 0))(
+        weights, backstory.tensor(data), backstory.tensor(labels)
+    )
+    assert looped == []
+    for i in range(5):
+        theirs.zero_grad()
+        out = theirs(torch.tensor(data[i : i + 1]))
+        torch.nn.functional.cross_entropy(out, torch.tensor(labels[i : i + 1])).backward()
+        for name, p in theirs.named_parameters():
+            close(found[name][i].numpy(), p.grad.numpy(), rtol=1e-10)

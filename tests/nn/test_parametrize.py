@@ -11,7 +11,7 @@ import torch
 from support import close
 
 import backstory
-from backstory import nn, optim
+from backstory import func, nn, optim
 from backstory.errors import ArgumentError, BoundsError
 from backstory.nn.utils import parametrizations, parametrize, weight_norm
 
@@ -86,6 +86,16 @@ def test_removing_leaves_a_parameter_of_the_present_value():
     assert isinstance(layer.weight, nn.Parameter)
     assert not parametrize.is_parametrized(layer)
     assert repr(layer) == repr(nn.Linear(2, 3))
+
+
+def test_transforms_take_the_originals_as_arguments():
+    layer = weight_norm(nn.Linear(2, 3)).double()
+    x = backstory.ones(4, 2).double()
+    originals = {name: p.detach() for name, p in layer.named_parameters()}
+    gradients = func.grad(lambda given: func.functional_call(layer, given, x).square().sum())(originals)
+    layer(x).square().sum().backward()
+    for name, p in layer.named_parameters():
+        close(gradients[name].numpy(), p.grad.numpy())
 
 
 def test_a_parametrization_without_an_inverse_starts_from_the_value():

@@ -16,6 +16,7 @@ from backstory.errors import BackstoryError, ShapeError
 from backstory.func import batched
 from backstory.func.batched import Batched, along_axis, entrywise, first_axis
 from backstory.func.custom import for_samples, one_of_samples
+from backstory.func.windows import convolved, sliding
 from backstory.graph import Level
 from backstory.ops import TABLE, Elementwise, Op
 from backstory.tensor import Tensor, as_tensor, wrap
@@ -212,8 +213,11 @@ def _concat(op: Op, values: list[Any], params: Mapping[str, Any]) -> Batched:
 
 RULES: dict[str, Callable[[Op, list[Any], Mapping[str, Any]], Batched]] = {
     "concat": _concat,
+    "conv": convolved,
     "cross_entropy": _cross_entropy,
+    "fold": sliding,
     "index_add": _index_add,
     "linear": _linear,
     "take": _take,
+    "unfold": sliding,
 }

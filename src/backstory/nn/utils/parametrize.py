@@ -34,7 +34,7 @@ class ParametrizationList(Module):
 
     def forward(self) -> Tensor:
         """The parameter."""
-        return self._modules["0"](*self._parameters.values())
+        return self._modules["0"](*(getattr(self, name) for name in self._parameters))
 
     def assign(self, value: Any) -> None:
         """Give the originals the values that make ``value``."""
