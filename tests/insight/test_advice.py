@@ -207,6 +207,16 @@ def test_the_demo_is_warned_of_the_rate_that_kills_it():
         assert "rate-too-large" not in backstory.lint(model, (x, y), optimizer).codes
 
 
+def test_a_rate_that_only_normalised_weights_feel_is_not_too_large():
+    sizes = {}
+    for norm in (False, True):
+        backstory.manual_seed(0)
+        model, sample = plain(mlp(FEATURES, 64, CLASSES, norm=norm))
+        groups = [{"params": [model[0].weight]}]
+        sizes[norm] = backstory.lint(model, sample, optim.SGD(groups, lr=10.0)).codes
+    assert sizes == {False: ("rate-too-large",), True: ()}
+
+
 def test_the_suggested_rate_makes_the_update_that_it_names():
     model, sample, optimizer = rated(100.0)
     (found,) = [f for f in backstory.lint(model, sample, optimizer) if f.code == "rate-too-large"]
@@ -347,6 +357,32 @@ def test_a_layer_whose_weight_is_computed_is_judged_like_any_other():
     after = backstory.lint(model, labelled())[0]
     assert (after.code, after.layers) == (before.code, before.layers) == ("init-too-small", ("0",))
     assert after.measured["scale"] == pytest.approx(before.measured["scale"], rel=1e-5)
+
+
+class Attention(nn.Module):
+    """Attention with one head over the positions of (N, T, features), and a skip around a gated part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.keys = nn.Linear(FEATURES, 16), nn.Linear(FEATURES, 16)
+        self.values, self.head = nn.Linear(FEATURES, FEATURES), nn.Linear(FEATURES, CLASSES)
+        self.up, self.down = nn.Linear(FEATURES, 64), nn.Linear(64, FEATURES)
+
+    def forward(self, x):
+        scores = self.queries(x) @ self.keys(x).transpose(1, 2) / 4.0
+        x = x + scores.softmax(-1) @ self.values(x)
+        return self.head((x + self.down(F.gelu(self.up(x)))).mean(1))
+
+
+def test_the_bias_of_attentions_keys_does_nothing_and_small_branches_are_right():
+    (found,) = backstory.lint(Attention(), (backstory.randn(SAMPLES, 6, FEATURES), labelled()[1]))
+    assert (found.code, found.layers) == ("bias-before-norm", ("keys",))
+    assert "softmax" in found.why
+    model, x = Attention(), backstory.randn(SAMPLES, 6, FEATURES)
+    before = model(x).array.copy()
+    with backstory.no_grad():
+        model.keys.bias.add_(backstory.randn(16))
+    np.testing.assert_allclose(model(x).array, before, rtol=1e-4, atol=1e-5)
 
 
 class Words(nn.Module):

@@ -103,7 +103,7 @@ def norms(trial: Trial) -> Iterator[Finding]:
 
 def biases(trial: Trial) -> Iterator[Finding]:
     """Biases whose gradient cancels over the samples, under any upstream: something behind takes them out."""
-    found: dict[str, list[tuple[Layer, float]]] = {}
+    found: dict[tuple[str, str], list[tuple[Layer, float]]] = {}
     for layer in trial.layers:
         if layer.bias is None or layer.bias not in trial.probe:
             continue
@@ -113,11 +113,13 @@ def biases(trial: Trial) -> Iterator[Finding]:
             continue
         left = float((np.abs(rows.sum(axis=0, dtype=np.float64))[moved] / g[moved]).max())
         if left < CANCELS:
-            found.setdefault(LAYER_TYPES[layer.op], []).append((layer, left))
-    for kind, layers in found.items():
+            behind = "a norm" if layer in trial.normalised else "something"
+            found.setdefault((LAYER_TYPES[layer.op], behind), []).append((layer, left))
+    for (kind, behind), layers in found.items():
         measured = {
             "cancelled": max(left for _, left in layers),
             "units": sum(layer.units for layer, _ in layers),
             "layer_type": kind,
+            "behind": behind,
         }
         yield Finding("bias-before-norm", "warning", tuple(layer.name for layer, _ in layers), measured)

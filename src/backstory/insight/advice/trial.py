@@ -17,7 +17,7 @@ from backstory.autograd.modes import enable_grad
 from backstory.autograd.walk import walk
 from backstory.errors import ArgumentError, GraphError
 from backstory.graph import Node
-from backstory.insight.advice.trace import Activation, Layer, Tape
+from backstory.insight.advice.trace import Activation, Layer, Norm, Tape
 from backstory.insight.sites import observing
 from backstory.nn import Module
 from backstory.nn import functional as F
@@ -66,6 +66,13 @@ class Trial:
     def trunk(self) -> set[Node]:
         """The nodes through which every path from the input to the output leads."""
         return _trunk(self.output, self.x)
+
+    @cached_property
+    def normalised(self) -> set[Layer]:
+        """The layers right in front of a normalisation."""
+        norms = [one for one in self.tape.made.values() if isinstance(one, Norm)]
+        found = {self.tape.front(one.source).made for one in norms}
+        return {one for one in found if isinstance(one, Layer)}
 
     def layer_of(self, activation: Activation) -> Layer | None:
         """The layer right in front of an activation, with nothing but dropout in between."""

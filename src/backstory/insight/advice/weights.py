@@ -68,6 +68,8 @@ def scales(trial: Trial) -> Iterator[Finding]:
         if layer is None or activation is trial.last or activation.profile.at_zero != 0:
             continue
         code = _misfit(layer, activation)
+        if code == "init-too-small" and activation.node not in trial.trunk:
+            continue  # a skip connection carries the signal past it, and small branches are meant
         if code is not None:
             key = (code, activation.op.name, _rule(layer))
             pairs = groups.setdefault(key, [])

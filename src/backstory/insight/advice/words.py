@@ -181,12 +181,11 @@ CATALOGUE = {
     "bias-before-norm": Entry(
         severities=("warning",),
         when="The gradient of a bias cancels over the samples, whatever comes from above: what it adds is "
-        "taken out again.",
+        "taken out again, by a normalisation or by the softmax of attention's scores.",
         what="the gradient of the bias cancels over the samples, to {cancelled} of its parts, in all "
         "{units} units",
-        why="The normalisation behind it subtracts the mean, and with it any constant. The bias is stored, "
-        "decayed and counted, and never changes the output.",
-        instead="{layer_type}(…, bias=False); the bias of the normalisation does its work",
+        why="{behind}. The bias is stored, decayed and counted, and never changes the output.",
+        instead="{layer_type}(…, bias=False); the bias of a normalisation does its work",
         reference=IOFFE,
     ),
     "norm-after-activation": Entry(
@@ -241,7 +240,9 @@ CATALOGUE = {
     ),
     "rate-too-large": Entry(
         severities=("warning",),
-        when="The first update of a weight, or one with momentum built up, is more than a tenth of its size.",
+        when="The first update of a weight, or one with momentum built up, is more than a tenth of its "
+        "size. Weights in front of a normalisation are left out: the larger they get, the less a step turns "
+        "them.",
         what="at lr = {rate:g} {update} is {ratio} times as large as the weights, by the gradient of {loss} "
         "on {targets}; about 0.001 is usual",
         why="Such a step replaces what was there rather than adjusts it, and can close ReLU units for good.",
@@ -275,6 +276,8 @@ TERMS = {
     "several features": "features",
     "one layer": "layer",
     "several layers": "layers",
+    "a norm": "The normalisation behind it subtracts the mean, and with it any constant",
+    "something": "What stands behind it takes out any constant, as a softmax over attention's keys does",
     "first update": "the first update",
     "built up": "an update with momentum built up",
     "own targets": "the sample's targets",
@@ -300,6 +303,7 @@ WORDS = {
 GENERIC = {
     "activation": "f",
     "aim": "about 0.01",
+    "behind": "What stands behind it takes out any constant",
     "better": "…",
     "distinct": "few",
     "features": "features",
