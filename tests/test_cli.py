@@ -166,3 +166,13 @@ def test_lint_takes_a_function_that_makes_the_parts(monkeypatch, capsys, tmp_pat
 def test_lint_of_a_module_that_is_not_there_says_so(monkeypatch, capsys):
     assert run(monkeypatch, "lint", "no_such_parts:make") == 1
     assert "No module named 'no_such_parts'" in capsys.readouterr().err
+
+
+def test_cache_shows_and_clears_what_was_compiled(monkeypatch, capsys, tmp_path):
+    from backstory.compiler.cache import object_of
+
+    monkeypatch.setenv("BACKSTORY_CACHE", str(tmp_path))
+    object_of("name", "source", lambda: b"code")
+    for words, objects in (([], 1), (["--clear"], 1), ([], 0)):
+        assert run(monkeypatch, "cache", *words) == 0
+        assert f"{objects} compiled kernels" in capsys.readouterr().out

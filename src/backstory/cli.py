@@ -21,7 +21,7 @@ def main() -> None:
         print(MissingExtraError.of("typer", "cli", "the command line"), file=sys.stderr)
         raise SystemExit(1) from error
     app = typer.Typer(no_args_is_help=True, add_completion=False, help="Why does this network not learn?")
-    for command in (demo, train, lint, story, audit, report):
+    for command in (demo, train, lint, story, audit, report, cache):
         app.command()(command)
     try:
         app()
@@ -159,6 +159,16 @@ def report(path: Path, out: Path | None = None) -> None:
     from backstory.report import write_report
 
     print(write_report(open_run(path), out or path / "report.html"))
+
+
+def cache(clear: Annotated[bool, "delete what is kept"] = False) -> None:
+    """Show how much compiled code is kept for later processes, and where."""
+    from backstory.compiler import cache as kept
+
+    if clear:
+        print(f"Deleted {kept.clear()}")
+    else:
+        print(kept.contents())
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from backstory.compiler import blas
 from backstory.compiler.driver import builtin, driver
 from backstory.compiler.workers import Pool, pool
 from backstory.errors import ArgumentError
@@ -137,6 +138,8 @@ class Table:
             self._rows[row] = (kernel, block.address, 1)
         self._rows[start, 2] = len(parts)
         self._header[3] |= len(parts) > 1
+        if (library := blas.library()) and any(blas.is_product(kernel) for kernel, _ in parts):
+            self._header[4:] = (library.get_threads, library.set_threads)
         self._place()
         return blocks
 
