@@ -80,3 +80,19 @@ def test_parts_side_by_side_do_what_they_do_alone(pool):
 def test_an_entry_of_no_parts_is_refused():
     with pytest.raises(ArgumentError, match="from 1 to"):
         Table().add_parts([])
+
+
+def test_a_table_lives_as_long_as_its_call():
+    x = np.zeros(1)
+
+    def table() -> Table:
+        made = Table()
+        made.add(kernel("fill", FILL), [0, 1, 1.0, x.ctypes.data])
+        return made
+
+    for _ in range(20):
+        run = table().run
+        filler = [np.full(6, -1) for _ in range(20)]
+        run()
+        del filler
+    assert x[0] == pytest.approx(int("1" * 20))

@@ -97,6 +97,23 @@ class Block:
         return len(self._words)
 
 
+class _Memory(int):
+    """The address of a header, which keeps alive all that is reached from it: a call in progress has it."""
+
+    header: np.ndarray
+    rows: np.ndarray
+    blocks: list[Block]
+    pool: Pool
+
+    @classmethod
+    def of(cls, pool: Pool) -> _Memory:
+        header = np.zeros(6, np.int64)
+        memory = cls(header.ctypes.data)
+        memory.header, memory.rows, memory.blocks, memory.pool = header, np.zeros((16, 3), np.int64), [], pool
+        header[2] = pool.address
+        return memory
+
+
 class Table:
     """Kernels with their blocks, run in order. ``run()`` runs them all, without the GIL.
 
@@ -105,17 +122,12 @@ class Table:
     """
 
     def __init__(self, workers: Pool | None = None) -> None:
-        self._pool = workers or pool()
-        self._blocks: list[Block] = []
-        self._rows = np.zeros((16, 3), np.int64)
-        self._header = np.zeros(6, np.int64)
-        self._header[2] = self._pool.address
-        self.run: Callable[[], None] = builtin("run", driver().call, self._header.ctypes.data)
-        self._place()
+        self._memory = _Memory.of(workers or pool())
+        self.run: Callable[[], None] = builtin("run", driver().call, self._memory)
 
     def __len__(self) -> int:
         """How many kernels one run calls."""
-        return len(self._blocks)
+        return len(self._memory.blocks)
 
     def add(self, kernel: int, words: Sequence[int | float]) -> Block:
         """Append a call of the kernel at address ``kernel`` with a block of ``words``, which is returned."""
@@ -130,18 +142,16 @@ class Table:
                 instead="fewer and larger parts; as many as there are threads are enough",
             )
         blocks = [Block(words) for _, words in parts]
-        start = len(self._blocks)
-        self._blocks += blocks
-        if len(self._blocks) > len(self._rows):
-            self._rows = np.resize(self._rows, (2 * len(self._blocks), 3))
+        memory = self._memory
+        start, end = len(memory.blocks), len(memory.blocks) + len(blocks)
+        if end > len(memory.rows):
+            memory.rows = np.resize(memory.rows, (2 * end, 3))
         for row, ((kernel, _), block) in enumerate(zip(parts, blocks, strict=True), start):
-            self._rows[row] = (kernel, block.address, 1)
-        self._rows[start, 2] = len(parts)
-        self._header[3] |= len(parts) > 1
+            memory.rows[row] = (kernel, block.address, 1)
+        memory.rows[start, 2] = len(parts)
+        memory.blocks += blocks
+        memory.header[:2] = (memory.rows.ctypes.data, end)
+        memory.header[3] |= len(parts) > 1
         if (library := blas.library()) and any(blas.is_product(kernel) for kernel, _ in parts):
-            self._header[4:] = (library.get_threads, library.set_threads)
-        self._place()
+            memory.header[4:] = (library.get_threads, library.set_threads)
         return blocks
-
-    def _place(self) -> None:
-        self._header[:2] = (self._rows.ctypes.data, len(self._blocks))

@@ -17,6 +17,7 @@ import atexit
 import ctypes
 import os
 import threading
+import weakref
 
 import numpy as np
 
@@ -56,8 +57,9 @@ class Pool:
         self._threads: list[threading.Thread] = []
         self._locks: list[int] = []
         self._starting = threading.Lock()
-        self._words[_PATIENCE] = PATIENCE
+        self.patience = PATIENCE
         self._await_need()
+        _pools.add(self)
 
     def _await_need(self) -> None:
         """Have the driver call :meth:`start` when it first has parts for workers."""
@@ -75,8 +77,7 @@ class Pool:
                 return
             new_lock = ctypes.pythonapi.PyThread_allocate_lock
             new_lock.restype = ctypes.c_void_p
-            work = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(driver().work)
-            self._words[_STOP] = 0
+            self._words[_STOP], self._words[_PATIENCE] = 0, self.patience
             for i in range(self.count):
                 lock = new_lock()
                 ctypes.pythonapi.PyThread_acquire_lock(ctypes.c_void_p(lock), 1)
@@ -84,12 +85,15 @@ class Pool:
                 at = _FIRST + _STRIDE * i
                 self._words[at : at + 2] = (0, lock)
                 thread = threading.Thread(
-                    target=work, args=(self.address, i), name=f"backstory worker {i}", daemon=True
+                    target=self._work, args=(i,), name=f"backstory worker {i}", daemon=True
                 )
                 thread.start()
                 self._threads.append(thread)
             self._words[_STARTER] = 0
             self._words[_WORKERS] = self.count
+
+    def _work(self, i: int) -> None:
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(driver().work)(self.address, i)
 
     def stop(self) -> None:
         """End the workers and wait until they have; they start again when they are needed."""
@@ -119,6 +123,7 @@ class Pool:
         self._await_need()
 
 
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 _pool: Pool | None = None
 _making = threading.Lock()
 
@@ -129,15 +134,20 @@ def pool() -> Pool:
     with _making:
         if _pool is None:
             _pool = Pool(threads() - 1)
-            atexit.register(_pool.stop)
         return _pool
 
 
 def _after_fork() -> None:
     global _making
     _making = threading.Lock()
-    if _pool is not None:
-        _pool.forked()
+    for each in _pools:
+        each.forked()
+
+
+@atexit.register
+def _at_exit() -> None:
+    for each in list(_pools):
+        each.stop()
 
 
 if hasattr(os, "register_at_fork"):
