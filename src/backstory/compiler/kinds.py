@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from backstory.compiler import blas
 from backstory.compiler.graph import Value
 from backstory.compiler.layout import Layouts, is_transparent
 from backstory.compiler.passes.rewriting import splat
@@ -70,6 +71,8 @@ def _why_no_product(value: Value) -> str:
     x, y = value.inputs
     if value.dtype.kind != "f" or x.dtype != value.dtype or y.dtype != value.dtype:
         return f"BLAS has no products of {x.dtype} and {y.dtype}"
+    if not blas.available():
+        return "NumPy's BLAS is not one that is called by address"
     return "" if len(x.shape) == len(y.shape) == 2 else "a product of many matrices"
 
 

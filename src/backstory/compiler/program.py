@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from backstory.compiler.blas import Matrix, Product, multiply
 from backstory.compiler.emit import Emitted, emitted
 from backstory.compiler.fusion import Fusion, fused, with_own_outputs
 from backstory.compiler.graph import Graph, Number, Value
 from backstory.compiler.kernels import kernel
-from backstory.compiler.layout import contiguous
+from backstory.compiler.layout import contiguous, matrix
 from backstory.compiler.memory import ALIGNMENT, Place, Plan, planned, roots_read
 from backstory.compiler.nest import Nest, Operand
 from backstory.compiler.order import ordered
@@ -77,6 +78,8 @@ class Native(Program):
         for unit in self._order:
             if unit.kind == "loops":
                 self._add_loops(self._open_table(steps), unit)
+            elif unit.kind == "product":
+                self._add_product(self._open_table(steps), unit)
             else:
                 steps.append(self._host_step(unit))
         steps += [self._copy_step(j) for j in self._plan.late]
@@ -94,11 +97,34 @@ class Native(Program):
         block = table.add(kernel(code.name, code.source), [0] * len(code.words))
         for k, (what, value) in enumerate(code.words):
             if what == "memory":
-                self._memory.point(block, k, value)
+                self._point(block, k, value)
             elif what == "number":
                 block[k] = self._slots.address(*value)
             else:
                 block[k] = value
+
+    def _point(self, block: Block, word: int, operand: Operand) -> None:
+        if operand.root is None:
+            block[word] = self._memory.address + self._plan.scratch[operand]
+        else:
+            self._memory.point(block, word, operand.root, operand.offset * operand.dtype.itemsize)
+
+    def _add_product(self, table: Table, unit: Unit) -> None:
+        (value,) = unit.members
+        layouts = self._fusion.layouts
+        matrices, lies = [], []
+        for x in value.inputs:
+            layout = layouts[x]
+            found = matrix(layout, x.shape)
+            assert found is not None, f"{x!r} is no matrix to BLAS"
+            transposed, stride = found
+            matrices.append(Matrix(0, stride, transposed))
+            lies.append(layout)
+        rows, columns = value.shape
+        product = Product(rows, columns, value.inputs[0].shape[1], *matrices, Matrix(0, max(columns, 1)))
+        block = table.add(multiply(value.dtype), product.words())
+        for word, layout in ((7, lies[0]), (5, lies[1]), (9, layouts[value])):
+            self._memory.point(block, word, layout.root, layout.offset * value.dtype.itemsize)
 
     def _host_step(self, unit: Unit) -> Callable[[], None]:
         """A unit that NumPy computes."""
@@ -176,14 +202,8 @@ class _Memory:
         self._words: dict[tuple[str, int], list[tuple[Block, int, int]]] = {}
         self._constants: dict[Value, np.ndarray] = {}
 
-    def point(self, block: Block, word: int, operand: Operand) -> None:
-        """Let a word of a block be the address of an operand, now and whenever its array is set."""
-        if operand.root is None:
-            block[word] = self.address + self._plan.scratch[operand]
-            return
-        self._point(block, word, operand.root, operand.offset * operand.dtype.itemsize)
-
-    def _point(self, block: Block, word: int, root: Value, offset: int) -> None:
+    def point(self, block: Block, word: int, root: Value, offset: int) -> None:
+        """Let a word of a block be an address in the memory of a value, now and whenever its array is set."""
         place = self._plan.places[root]
         if place.kind == "arena":
             block[word] = self.address + place.at + offset
