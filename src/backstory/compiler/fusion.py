@@ -11,35 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from backstory.compiler.graph import Graph, Output, Value
+from backstory.compiler.graph import Graph, Value
 from backstory.compiler.kinds import cost, kind
 from backstory.compiler.layout import Layouts, is_transparent
 from backstory.compiler.order import Reach
 from backstory.compiler.primitives import REDUCTIONS
 from backstory.compiler.unit import Placement, Unit, dims_of, placed_input
 
-__all__ = ["Fusion", "fused", "with_own_outputs"]
+__all__ = ["Fusion", "fused"]
 
 # An input this many times smaller than a value costs next to nothing to read.
 _SMALL = 4
-
-
-def with_own_outputs(graph: Graph) -> Graph:
-    """The graph with every output a value of its own: inputs, constants and views go out as copies."""
-    layouts = Layouts(graph)
-    taken: set[Value] = set()
-    values, outputs = list(graph.values), []
-    for output in graph.outputs:
-        value = output.value
-        root = layouts[value].root if layouts.is_whole(value) else value
-        if root is not value and root not in taken and kind(root, layouts) != "leaf":
-            taken.add(root)  # a view of all its entries in order: the same memory
-        elif kind(value, layouts) in ("leaf", "view", "other view") or value in taken:
-            value = Value("copy", (value,), {}, value.shape, value.dtype, value.origin)
-            values.append(value)
-        taken.add(value)
-        outputs.append(Output(value, output.into, output.label))
-    return Graph(graph.inputs, graph.numbers, values, outputs)
 
 
 def fused(graph: Graph) -> Fusion:

@@ -14,10 +14,11 @@ import numpy as np
 
 from backstory.compiler.blas import Matrix, Product, multiply
 from backstory.compiler.emit import Emitted, emitted
-from backstory.compiler.fusion import Fusion, fused, with_own_outputs
+from backstory.compiler.fusion import Fusion, fused
 from backstory.compiler.graph import Graph, Number, Value
 from backstory.compiler.kernels import kernel
 from backstory.compiler.layout import contiguous, matrix
+from backstory.compiler.lowering import lowered
 from backstory.compiler.memory import ALIGNMENT, Place, Plan, planned, roots_read
 from backstory.compiler.nest import Nest, Operand
 from backstory.compiler.order import ordered
@@ -44,7 +45,7 @@ class Native(Program):
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.numbers = [None] * len(graph.numbers)
-        self._lowered = with_own_outputs(simplified(graph))
+        self._lowered = lowered(simplified(graph))
         self._fusion = fused(self._lowered)
         units = self._fusion.units
         self._nests = {unit: Nest(unit, self._fusion) for unit in units if unit.kind == "loops"}
@@ -80,6 +81,8 @@ class Native(Program):
                 self._add_loops(self._open_table(steps), unit)
             elif unit.kind == "product":
                 self._add_product(self._open_table(steps), unit)
+            elif unit.kind == "check":
+                steps.append(self._check_step(unit))
             else:
                 steps.append(self._host_step(unit))
         steps += [self._copy_step(j) for j in self._plan.late]
@@ -110,6 +113,7 @@ class Native(Program):
             self._memory.point(block, word, operand.root, operand.offset * operand.dtype.itemsize)
 
     def _add_product(self, table: Table, unit: Unit) -> None:
+        """A matrix product: what is transposed is read as it lies."""
         (value,) = unit.members
         layouts = self._fusion.layouts
         matrices, lies = [], []
@@ -121,7 +125,8 @@ class Native(Program):
             matrices.append(Matrix(0, stride, transposed))
             lies.append(layout)
         rows, columns = value.shape
-        product = Product(rows, columns, value.inputs[0].shape[1], *matrices, Matrix(0, max(columns, 1)))
+        x, y = matrices
+        product = Product(rows, columns, value.inputs[0].shape[1], x, y, Matrix(0, columns))
         block = table.add(multiply(value.dtype), product.words())
         for word, layout in ((7, lies[0]), (5, lies[1]), (9, layouts[value])):
             self._memory.point(block, word, layout.root, layout.offset * value.dtype.itemsize)
@@ -138,13 +143,24 @@ class Native(Program):
                 readers.append(lambda place=x.place: numbers[place])
             else:
                 readers.append(lambda x=x: x)
-        target = None if unit.kind == "check" else memory.reader(value)
+        target = memory.reader(value)
 
         def step() -> None:
             with np.errstate(all="ignore"):
                 result = evaluate(value.primitive, [read() for read in readers], value.params)
-            if target is not None:
-                np.copyto(target(), result)
+            np.copyto(target(), result)
+
+        return step
+
+    def _check_step(self, unit: Unit) -> Callable[[], None]:
+        """A check: its test runs where the kernel before it found something out of range."""
+        (value,) = unit.members
+        x, kept = (self._memory.reader(v) for v in value.inputs)
+        test = value.params["test"]
+
+        def step() -> None:
+            if not kept()[()]:
+                test(x())
 
         return step
 
