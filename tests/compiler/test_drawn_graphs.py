@@ -138,7 +138,8 @@ class Drawing:
     def finish(self) -> Graph:
         """Some values go out, some of them into inputs that they fit."""
         free = list(self.b.inputs)
-        for value in self.draw(st.lists(st.sampled_from(self.pool), min_size=1, max_size=5)):
+        late = self.pool[len(self.pool) // 2 :]
+        for value in self.draw(st.lists(st.sampled_from(late), min_size=2, max_size=6)):
             fits = [x for x in free if x.value.shape == value.shape and x.value.dtype == value.dtype]
             target = self.draw(st.sampled_from([None, *fits]))
             if target is not None:
@@ -148,10 +149,10 @@ class Drawing:
 
 
 @st.composite
-def graphs(draw: Any, most: int = 16) -> Graph:
-    """Whole graphs of up to so many steps."""
+def graphs(draw: Any, least: int = 4, most: int = 24) -> Graph:
+    """Whole graphs of so many steps."""
     drawing = Drawing(draw)
-    for _ in range(draw(st.integers(1, most))):
+    for _ in range(draw(st.integers(least, most))):
         drawing.step()
     return drawing.finish()
 

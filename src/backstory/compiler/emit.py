@@ -78,14 +78,20 @@ class _Emission:
     # Words
 
     def _argument(
-        self, letter: str, what: str, value: Any, key: Any, read: str = "integer(block, {})"
+        self,
+        letter: str,
+        what: str,
+        value: Any,
+        key: Any,
+        read: str = "integer(block, {})",
+        comment: str = "",
     ) -> str:
         """The variable of a word, read at the head of the kernel; equal keys are one word."""
         if key not in self._places:
             same = [name for name in self._places.values() if name.rstrip("0123456789") == letter]
             name = f"{letter}{len(same)}"
             self._places[key] = name
-            self.head.append((f"{name} = {read.format(len(self.words))}", ""))
+            self.head.append((f"{name} = {read.format(len(self.words))}", comment))
             self.words.append((what, value))
         return self._places[key]
 
@@ -94,8 +100,16 @@ class _Emission:
         for operand in self.nest.operands:
             first = self.same.get(operand, operand)
             read = f"array(block, {{}}, {type_name(operand.dtype)})"
-            found[operand] = self._argument("a", "memory", first, first, read)
+            found[operand] = self._argument("a", "memory", first, first, read, self._described(first))
         return found
+
+    def _described(self, operand: Operand) -> str:
+        """What an operand is to people: the name of an input, or what computed it, and its shape."""
+        if operand.root is None:
+            return "one row, between two loops"
+        labels = {x.value: x.label or x.kind for x in self.nest.fusion.graph.inputs}
+        shape = "×".join(map(str, operand.root.shape)) or "one entry"
+        return f"{labels.get(operand.root) or _comment(operand.root)}: {shape}"
 
     def _step(self, operand: Operand, i: int) -> str | None:
         """How far loop ``i`` moves in an operand, as text; ``None`` if not at all."""
@@ -184,8 +198,7 @@ class _Emission:
         section = self._section(When(level, stage if level == ENTRY else 0))
         if operand not in section.names:
             text = f"{self.arrays[operand]}[{self._place(operand)}]"
-            comment = "" if operand.root is None else _named(operand.root)
-            return self._named(section, operand, text, comment, "x")
+            return self._named(section, operand, text, "", "x")
         return section.names[operand]
 
     def value(self, value: Value, stage: int) -> str:
@@ -297,11 +310,6 @@ class _Emission:
         if not body:
             return []
         return [*(self._loop(i) for i in range(self.outer)), *body]
-
-
-def _named(value: Value) -> str:
-    """What people know a value in memory by."""
-    return f"{value.origin.path} {value.origin.operation}".strip()
 
 
 def _comment(value: Value) -> str:

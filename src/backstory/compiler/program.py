@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from backstory.compiler.account import Account, account, readable
 from backstory.compiler.blas import Matrix, Product, multiply
 from backstory.compiler.emit import Emitted, emitted
 from backstory.compiler.fusion import Fusion, fused
@@ -71,6 +72,15 @@ class Native(Program):
     def sources(self) -> list[str]:
         """The text of every distinct kernel, in the order of first use."""
         return list(dict.fromkeys(code.source for code in self.kernels.values()))
+
+    @property
+    def source(self) -> str:
+        """All units, and the Python text of all kernels, to be read."""
+        return readable(self.explain(), self.kernels)
+
+    def explain(self) -> Account:
+        """What was fused, what runs on the host and why, the work and the memory."""
+        return account(self._order, self._fusion, self._nests, self.kernels, self._plan)
 
     # Building
 
