@@ -17,7 +17,8 @@ import numpy as np
 
 from backstory.compiler.binding import MISS, Bound, Deoptimized
 from backstory.compiler.guards import Names, modes
-from backstory.compiler.replay import Program, Replay
+from backstory.compiler.program import build as native
+from backstory.compiler.replay import Program
 from backstory.compiler.trace import Trace
 from backstory.core import Core
 from backstory.errors import ArgumentError, TraceError
@@ -73,7 +74,7 @@ def compile(
         raise ArgumentError(
             f"compile({type(function).__name__})", why="it is no function", instead="compile(step)"
         )
-    return Step(function, strict, maxsize, Replay if build is None else build)
+    return Step(function, strict, maxsize, native if build is None else build)
 
 
 class Step:
