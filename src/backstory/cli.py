@@ -1,4 +1,4 @@
-"""The command line: ``backstory demo``, ``train`` and ``lint``, and questions about runs that exist."""
+"""The command line: ``backstory demo``, ``train``, ``lint`` and ``claims``, and questions about runs that exist."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ import importlib
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from backstory.errors import BackstoryError, MissingExtraError
+
+if TYPE_CHECKING:
+    import typer
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """The entry point: an error of backstory is printed, not traced."""
+    global typer  # by this name the commands' annotations find it
     try:
         import typer
     except ImportError as error:
         print(MissingExtraError.of("typer", "cli", "the command line"), file=sys.stderr)
         raise SystemExit(1) from error
     app = typer.Typer(no_args_is_help=True, add_completion=False, help="Why does this network not learn?")
-    for command in (demo, train, lint, story, audit, report, cache):
+    for command in (demo, train, lint, claims, story, audit, report, cache):
         app.command()(command)
     try:
         app()
@@ -130,6 +134,39 @@ def lint(
     Console(highlight=False).print(advice)
     if advice.worst in ("error", "warning"):
         raise SystemExit(1)
+
+
+def claims(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all of them if none is named.")] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="Name the claims that there are.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="The picture's file; of several, their folder.")] = None,
+    markdown: Annotated[bool, typer.Option(help="Print one table in Markdown.")] = False,
+    seeds: Annotated[int, typer.Option(help="Paired seeds where chance plays a part.")] = 12,
+    jobs: Annotated[int, typer.Option(help="Processes; −1 for one a core.")] = -1,
+) -> None:
+    """Measure claims that texts make about ReLU networks; one that is named comes with its picture."""
+    from rich.console import Console
+
+    from backstory.claims import CLAIMS, Effort, find, measure, present
+
+    console = Console(highlight=False)
+    chosen = [find(name) for name in names or CLAIMS]
+    if show_list:
+        console.print(present.listing(chosen))
+        return
+    found = []
+    with console.status("measuring"):
+        for one in measure([claim.name for claim in chosen], Effort(seeds=seeds), jobs):
+            found.append(one)
+            if not markdown:
+                console.print(present.shown(one))
+    if markdown:
+        print(present.markdown(found))
+    if plot is None and names and len(names) == 1:
+        plot = Path(f"{names[0]}.png")
+    if plot is not None:
+        for file in present.save(found, plot):
+            print(f"Picture: {file}")
 
 
 def _fresh(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backstory.plots.chart import Curves, Dots, chart
 from backstory.plots.differentiation import differentiation, modes
 from backstory.plots.functions import activation, piecewise
 from backstory.plots.gates import gate_map
@@ -11,8 +12,11 @@ from backstory.plots.norms import gradient_norms, update_ratios
 from backstory.plots.outcomes import paired_outcomes
 
 __all__ = [
+    "Curves",
+    "Dots",
     "activation",
     "alive_and_loss",
+    "chart",
     "differentiation",
     "gate_map",
     "gradient_norms",

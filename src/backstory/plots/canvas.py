@@ -24,10 +24,12 @@ __all__ = [
     "Margins",
     "decades",
     "envelope",
+    "in_words",
     "linear_limits",
     "message",
     "note",
     "panels",
+    "power_of_ten",
     "sheet",
     "shortened",
     "step_axis",
@@ -178,6 +180,21 @@ def power_of_ten(power: int) -> str:
     ('10⁻³', '1')
     """
     return {0: "1", 1: "10"}.get(power, "10" + str(power).translate(SUPERSCRIPTS))
+
+
+def in_words(value: float, form: str) -> str:
+    """A number by Python's ``form``, with a true minus; ``"p"`` writes small and large ones as powers of ten.
+
+    >>> in_words(-0.25, ".2f"), in_words(5.1e-7, "p"), in_words(0.7, "p"), in_words(2e6, "p")
+    ('−0.25', '5·10⁻⁷', '0.7', '2·10⁶')
+    """
+    if form != "p":
+        text = f"{value:{form}}".replace("-", "−")
+        return text if any(digit in text for digit in "123456789") else text.lstrip("−")
+    if value == 0 or not math.isfinite(value) or 1e-3 <= abs(value) < 1e4:
+        return f"{value:.2g}".replace("-", "−") if abs(value) < 100 else f"{value:,.0f}".replace("-", "−")
+    digit, power = f"{value:.0e}".split("e")
+    return f"{digit}·{power_of_ten(int(power))}".replace("-", "−")
 
 
 def envelope(steps: np.ndarray, values: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
