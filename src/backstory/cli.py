@@ -1,4 +1,4 @@
-"""The command line: ``backstory demo``, ``train``, ``lint``, ``claims``, and questions about runs that exist."""
+"""The command line: ``backstory demo``, ``train``, ``lint``, ``claims``, and questions about known runs."""
 
 from __future__ import annotations
 
