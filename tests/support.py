@@ -55,6 +55,7 @@ TORCH: dict[str, Callable[..., Any]] = {
     "prelu": lambda x, slope: _torch_prelu(x, slope),
     "rrelu": lambda x, slope: _torch_prelu(x, slope),
     "atan2": lambda y, x: torch.atan2(*_promoted(y, x)),
+    "lerp": lambda x, y, weight: _torch_lerp(x, y, weight),
     "solve": lambda a, b: _torch_solve(a, b),
     "threshold": lambda x, threshold=0.0, value=0.0: torch.nn.functional.threshold(x, threshold, value),
     "hardsigmoid": lambda x: _torch_hardsigmoid(x),
@@ -156,6 +157,12 @@ def _promoted(x: Any, y: Any) -> tuple[Any, Any]:
     # PyTorch's own gradient of atan2 negates an unsigned y before it becomes a float.
     dtype = torch.result_type(x, y)
     return x.to(dtype), y.to(dtype)
+
+
+def _torch_lerp(x: Any, y: Any, weight: Any) -> Any:
+    # And that of lerp subtracts an unsigned weight, which may be a scalar alone, from 1.
+    lone = not weight.ndim and not weight.is_floating_point() and x.is_floating_point()
+    return torch.lerp(x, y, weight.to(x.dtype) if lone else weight)
 
 
 def _torch_prelu(x: Any, slope: Any) -> Any:

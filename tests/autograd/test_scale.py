@@ -108,18 +108,21 @@ def test_no_chain_needs_a_deep_stack():
 
 
 def calls(function) -> int:
-    """How many functions of Python and of C are called."""
+    """How many functions of Python and of C are called, without finalisers of what other tests left."""
     count = 0
 
     def hear(frame, event, argument):
         nonlocal count
         count += event in ("call", "c_call")
 
+    gc.collect()
+    gc.disable()
     sys.setprofile(hear)
     try:
         function()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return count
 
 

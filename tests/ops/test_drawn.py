@@ -37,6 +37,7 @@ LAXER = {
     "bce": "the function checks that predictions are between 0 and 1",
     "tril": "a vector is a row",
     "triu": "a vector is a row",
+    "solve": "a singular matrix, where there is no right side",
 }
 # The records whose gradient differs from PyTorch's where an entry is special, and why.
 OTHER_GRADIENT = {
