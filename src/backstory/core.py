@@ -15,7 +15,7 @@ import numpy as np
 
 from backstory.errors import ArgumentError, BackstoryError
 from backstory.graph import Held, InferenceCounter, Node, context
-from backstory.history import View, refresh
+from backstory.history import View, refresh, share_value
 from backstory.ops import Op
 from backstory.promotion import checked_dtype, get_default_dtype, promote
 
@@ -72,7 +72,7 @@ class Core:
     _requires_grad: bool
     # how often the memory was changed, how often it was given a new history, where it was changed last
     _counter: list[Any]
-    _view: View | None
+    _view: Any  # a View; Shared at the level of a transform; or None
     _hooks: Any  # of a leaf; those of other tensors belong to their nodes
 
     def __init_subclass__(cls, results: bool = False) -> None:
@@ -131,7 +131,10 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
             if isinstance(a, kind) and a.level > number:
                 number = a.level
         if number:
-            return ctx.level(number, op.name).run(op, args, params)
+            result = ctx.level(number, op.name).run(op, args, params)
+            if op.view and result.level == number and _one_memory(op, result, args[0]):
+                share_value(result, args[0], op, params)
+            return result
     tracked = op.differentiable and ctx.levels[0].grad_enabled
     arrays: list[Any] = []
     needing: list[int] = []
@@ -180,6 +183,18 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
     if ctx.observer is not None:
         ctx.observer.ran(op, args, result, params)
     return result
+
+
+def _one_memory(op: Op, result: Any, whole: Any) -> bool:
+    """Whether a view of a transform's tensor is one: some shapes and indices need a copy."""
+    if op.name not in ("reshape", "getitem"):
+        return True
+    while not isinstance(result, np.ndarray) and hasattr(result, "array"):
+        result = result.array
+    while not isinstance(whole, np.ndarray) and hasattr(whole, "array"):
+        whole = whole.array
+    known = isinstance(result, np.ndarray) and isinstance(whole, np.ndarray)
+    return not known or np.may_share_memory(result, whole)
 
 
 def _share(view: Tensor, parent: Tensor, op: Op, params: Any, recorded: bool) -> None:

@@ -90,6 +90,10 @@ class Level:
         """``x``, one value per sample along its first axis, as a tensor of this level."""
         raise NotImplementedError
 
+    def below(self, x: Any) -> Any:
+        """What a tensor of this level holds, as a tensor of a lower level."""
+        return x.array
+
     def custom(self, function: Any, args: Sequence[Any], wanted: tuple[bool, ...]) -> Any:
         """Run a custom :class:`~backstory.autograd.Function` likewise."""
         raise NotImplementedError

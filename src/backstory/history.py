@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import linecache
 import sys
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,12 +18,14 @@ from backstory.graph import Node, context
 from backstory.ops import TABLE, Op
 
 __all__ = [
+    "Shared",
     "View",
     "check_changeable",
     "count_change",
     "place_of",
     "rebase",
     "refresh",
+    "share_value",
     "unshare",
     "user_line",
 ]
@@ -41,6 +44,35 @@ class View:
 
     def __init__(self, parent: Any, op: Op, params: Mapping[str, Any], rebased: int | None) -> None:
         self.parent, self.op, self.params, self.rebased = parent, op, params, rebased
+
+
+class Shared:
+    """How a tensor of a transform shares its value: it is ``op`` of ``parent``, and has ``parts`` itself.
+
+    ``recorded`` says whether the part has a history; ``op`` is ``None`` of a detached part. The ``origin``
+    of an argument is the tensor that the transform was called with. Parts are held weakly.
+    """
+
+    __slots__ = ("op", "origin", "params", "parent", "parts", "recorded")
+
+    rebased = None  # nothing is ever out of date: a change brings all parts up to date at once
+
+    def __init__(
+        self, parent: Any = None, op: Op | None = None, params: Any = None, origin: Any = None
+    ) -> None:
+        self.parent, self.op, self.params, self.origin = parent, op, params, origin
+        self.parts: list[weakref.ref[Any]] = []
+        self.recorded = parent is None or context().recording.grad_enabled
+
+
+def share_value(part: Any, parent: Any, op: Op | None, params: Any) -> None:
+    """``part`` is ``op`` of ``parent``, in the same transform: a change of one is a change of the other."""
+    if parent._view is None:
+        parent._view = Shared()
+    part._view = Shared(parent, op, params)
+    parts = parent._view.parts
+    parts[:] = [ref for ref in parts if ref() is not None]
+    parts.append(weakref.ref(part))
 
 
 def refresh(x: Any) -> None:
@@ -85,12 +117,6 @@ def _give(x: Any, node: Node) -> None:
 
 def check_changeable(x: Any, name: str) -> None:
     """Refuse a change that would be missing from a history, before anything is changed."""
-    if x.level != 0:
-        raise GraphError(
-            f"{name} inside a transform",
-            why="tensors of a transform are values and have no memory of their own",
-            instead="x = x + y (a new tensor)",
-        )
     if not x.array.flags.writeable:
         raise GraphError(
             f"{name} on a tensor of shape {x.shape} whose memory is read-only",

@@ -17,6 +17,7 @@ from backstory.graph import Node, context, next_order
 from backstory.history import check_changeable, count_change, rebase, unshare, user_line
 from backstory.indexing import raw_index
 from backstory.ops import TABLE
+from backstory.rebinding import check_rebindable, overwritten, rebind
 
 if TYPE_CHECKING:
     from backstory.tensor import Tensor
@@ -42,7 +43,7 @@ def in_place(function: Callable[Concatenate[Any, P], Tensor]) -> Callable[Concat
 
 def change(x: Any, name: str, function: Callable[[Any], Any]) -> Any:
     """x ← function(x), in the memory of ``x``; its history becomes that of the result."""
-    check_changeable(x, name)
+    (check_rebindable if x.level else check_changeable)(x, name)
     since = next_order()
     new = function(x)
     if new.shape != x.shape:
@@ -57,9 +58,11 @@ def change(x: Any, name: str, function: Callable[[Any], Any]) -> Any:
             why="a change in place keeps the memory, and with it the dtype",
             instead=f"x = x.to(backstory.{new.dtype}) first",
         )
-    if new.level != 0:
+    if new.level > x.level:
         raise _of_a_transform(name)
     new = new.to(x.dtype)
+    if x.level:
+        return x if new is x else _rebound(x, name, new)
     if new.requires_grad and new.is_leaf:
         new = new.clone()
     node: Node | None = new.grad_fn
@@ -77,12 +80,21 @@ def change(x: Any, name: str, function: Callable[[Any], Any]) -> Any:
     return x
 
 
+def _rebound(x: Any, name: str, new: Any) -> Any:
+    """``x``, a tensor of a transform, with the value ``new``."""
+    if new.level < x.level or (new.requires_grad and new.is_leaf):
+        new = overwritten(x, new)
+    rebind(x, new, name, lambda origin, name, value: change(origin, name, lambda _: value))
+    return x
+
+
 def assign(x: Any, name: str, index: Any, value: Any) -> Any:
     """x[index] ← value, in the memory of ``x``; the history of ``value`` becomes part of that of ``x``."""
-    check_changeable(x, name)
+    (check_rebindable if x.level else check_changeable)(x, name)
     index = raw_index(index)
+    held = np.broadcast_to(np.False_, x.shape) if x.level else entries(x)
     try:
-        shape = TABLE["getitem"].forward(context().xp, entries(x), index).shape
+        shape = TABLE["getitem"].forward(context().xp, held, index).shape
     except IndexError as error:
         raise BoundsError(
             f"{name} on a tensor of shape {x.shape} with the index {index!r}",
@@ -90,6 +102,8 @@ def assign(x: Any, name: str, index: Any, value: Any) -> Any:
             instead="an index for each axis at most, from -n to n - 1 on an axis of length n",
         ) from error
     value = _fitted(x, name, shape, value)
+    if x.level:
+        return _rebound(x, name, overwritten(x, value, index))
     source = entries(value)
     if np.may_share_memory(source, x.array):
         source = source.copy()
@@ -126,7 +140,7 @@ def _fitted(x: Any, name: str, shape: tuple[int, ...], value: Any) -> Any:
             why=getattr(error, "why", str(error)),
             instead="a value of that shape and dtype, or one that broadcasts to it",
         ) from error
-    if value.level != 0:
+    if value.level > x.level:
         raise _of_a_transform(name)
     return value
 
@@ -135,7 +149,7 @@ def _of_a_transform(name: str) -> GraphError:
     return GraphError(
         f"{name} received a value of a transform",
         why="the memory of a tensor outlives the transform, and nothing of it may",
-        instead="x = x + y (a new tensor)",
+        instead="x = x + y (a new tensor), or x = y.new_zeros(shape), of the transform itself, to be filled",
     )
 
 

@@ -14,7 +14,7 @@ from backstory.arrangement import Arrangement
 from backstory.core import Core, _tensor_namespace, apply, as_tensor, plain, tensor, wrap
 from backstory.errors import DtypeError, GraphError, ShapeError
 from backstory.graph import InferenceCounter, context
-from backstory.history import refresh
+from backstory.history import refresh, share_value
 from backstory.hooks import Handle, LeafHooks
 from backstory.inplace import InPlace
 from backstory.methods import Methods
@@ -125,7 +125,7 @@ class Tensor(Methods, Arrangement, Operators, InPlace, Core, results=True):
             )
         if self.requires_grad != bool(requires_grad):
             self._requires_grad = bool(requires_grad)
-            self._view = None  # a leaf of its own
+            self._view = self._view if self.level else None  # a leaf of its own
         return self
 
     def is_inference(self) -> bool:
@@ -161,6 +161,8 @@ class Tensor(Methods, Arrangement, Operators, InPlace, Core, results=True):
         held = self.array.detach() if self.level else self.array
         result = wrap(held, self.level)
         result._counter = self._counter
+        if self.level:
+            share_value(result, self, None, None)
         return result
 
     def numpy(self) -> np.ndarray:

@@ -286,8 +286,6 @@ def test_memory_outside_of_a_transform_is_not_changed_by_values_inside():
     for transform in (func.grad, func.vmap):
         with pytest.raises(errors.GraphError):
             transform(lambda x: outside.add_(x).sum())(t(X))
-        with pytest.raises(errors.GraphError):
-            transform(lambda x: x.add_(1.0).sum())(t(X))
     close(outside.numpy(), X)
 
 

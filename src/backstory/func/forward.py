@@ -17,6 +17,7 @@ from backstory.func import tree
 from backstory.func.mapping import vmap
 from backstory.func.reverse import Argnums, _split, chosen, float_tensor, replaced
 from backstory.graph import Held, Level, context
+from backstory.history import Shared
 from backstory.ops import Op
 from backstory.tensor import Tensor, as_tensor, wrap
 
@@ -59,6 +60,15 @@ class JvpLevel(Level):
         lifted = wrap(Moving(x, tangent), self.number)
         lifted._counter = x._counter
         return lifted
+
+    def argument(self, x: Tensor, tangent: Any) -> Tensor:
+        """As :meth:`lift`, for what the transform was called with."""
+        lifted = self.lift(x, tangent)
+        lifted._view = Shared(origin=x)
+        return lifted
+
+    def below(self, x: Tensor) -> Tensor:
+        return x.array.array
 
     def run(self, op: Op, args: Sequence[Any], params: Mapping[str, Any]) -> Tensor:
         values = [_value(a, self.number) for a in args]
@@ -123,7 +133,7 @@ def jvp(function: Function, primals: Any, tangents: Any, has_aux: bool = False) 
     """
     leaves, directions, shape = _paired("jvp", primals, tangents)
     with context().inside(JvpLevel()) as level:
-        inner = tree.build(shape, [level.lift(x, t) for x, t in zip(leaves, directions, strict=True)])
+        inner = tree.build(shape, [level.argument(x, t) for x, t in zip(leaves, directions, strict=True)])
         out = function(*inner)
         out, aux = _split(out, "jvp") if has_aux else (out, None)
         results, out_shape = tree.tensors(out, "jvp: what the function returned")
@@ -234,7 +244,7 @@ def linearize(function: Function, *primals: Any) -> tuple[Any, Function]:
     leaves = [float_tensor(x, "linearize") for x in leaves]
     with context().inside(TapeLevel()) as level:
         starts = [level.place() for _ in leaves]
-        inner = tree.build(shape, [level.lift(x, at) for x, at in zip(leaves, starts, strict=True)])
+        inner = tree.build(shape, [level.argument(x, at) for x, at in zip(leaves, starts, strict=True)])
         results, out_shape = tree.tensors(function(*inner), "linearize: what the function returned")
         values = [_where(x, level) for x in results]
         moving = [x.level == level.number and isinstance(x.array, Moving) for x in results]
@@ -331,7 +341,7 @@ def _columns(
     def moved(direction: Tensor) -> Any:
         tangents = [direction if i == place else None for i in range(len(leaves))]
         with context().inside(JvpLevel()) as level:
-            inner = [y if t is None else level.lift(y, t) for y, t in zip(leaves, tangents, strict=True)]
+            inner = [y if t is None else level.argument(y, t) for y, t in zip(leaves, tangents, strict=True)]
             out = function(*inner)
             out, aux = _split(out, "jacfwd") if has_aux else (out, None)
             results, told["shape"] = tree.tensors(out, "jacfwd: what the function returned")

@@ -48,6 +48,9 @@ class VmapLevel(Level):
             out = self.one_by_one(op, values, params)
         return wrap(out, self.number) if out.mapped else out.array
 
+    def below(self, x: Tensor) -> Tensor:
+        return x.array.array
+
     def of_samples(self, x: Tensor) -> Tensor:
         return wrap(Batched(x), self.number)
 

@@ -12,6 +12,7 @@ from backstory.func import tree
 from backstory.func.batched import Batched, first_axis
 from backstory.func.level import VmapLevel
 from backstory.graph import context
+from backstory.history import Shared
 from backstory.ops import TABLE
 from backstory.tensor import Tensor, apply, as_tensor
 
@@ -84,6 +85,7 @@ def _once(call: Any, leaves: list[Any], places: list[Any], size: int, out_dims: 
         for wrapped, leaf, dim in zip(lifted, leaves, places, strict=True):
             if dim is not None:
                 wrapped._counter = leaf._counter
+                wrapped._view = Shared(origin=leaf)
         results, shape = tree.tensors(call(lifted), "vmap: what the function returned")
         dims = _out_dims(out_dims, shape, len(results))
         return tree.build(shape, [_out(x, level, dim) for x, dim in zip(results, dims, strict=True)])

@@ -288,24 +288,32 @@ def new_tensor(x: Any, data: Any, *, dtype: Any = None, requires_grad: bool = Fa
     return tensor(data, dtype=_dtype_of(x, dtype), requires_grad=requires_grad)
 
 
+def _beside(x: Any, made: Tensor) -> Tensor:
+    """``made`` as a tensor of the transform that ``x`` is of: it may be filled with values of that."""
+    if not getattr(x, "level", 0):
+        return made
+    nothing = x.reshape(-1)[:0].sum().to(made.dtype)
+    return made | nothing if made.dtype == bool else made + nothing
+
+
 def new_zeros(x: Any, *shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros with the dtype of ``x``."""
-    return zeros(*shape, dtype=_dtype_of(x, dtype), requires_grad=requires_grad)
+    return _beside(x, zeros(*shape, dtype=_dtype_of(x, dtype), requires_grad=requires_grad))
 
 
 def new_ones(x: Any, *shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones with the dtype of ``x``."""
-    return ones(*shape, dtype=_dtype_of(x, dtype), requires_grad=requires_grad)
+    return _beside(x, ones(*shape, dtype=_dtype_of(x, dtype), requires_grad=requires_grad))
 
 
 def new_empty(x: Any, *shape: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """Unset entries with the dtype of ``x``."""
-    return empty(*shape, dtype=_dtype_of(x, dtype), requires_grad=requires_grad)
+    return _beside(x, empty(*shape, dtype=_dtype_of(x, dtype), requires_grad=requires_grad))
 
 
 def new_full(x: Any, shape: Any, value: float, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """``value`` everywhere, with the dtype of ``x``."""
-    return full(shape, value, dtype=_dtype_of(x, dtype), requires_grad=requires_grad)
+    return _beside(x, full(shape, value, dtype=_dtype_of(x, dtype), requires_grad=requires_grad))
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
