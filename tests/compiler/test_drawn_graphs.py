@@ -71,6 +71,16 @@ class Drawing:
     def unary(self) -> Value:
         return self.b(self.draw(st.sampled_from(UNARY)), numeric(self.b, self.pick()))
 
+    def dear(self) -> Value:
+        """What is not computed twice lightly."""
+        return self.b("floor", self.b("divide", numeric(self.b, self.pick()), 2.0))
+
+    def whole(self) -> Value:
+        """What a sum of everything gives back to the entries."""
+        x = numeric(self.b, self.pick())
+        y = self.b("sum", self.b("max", x, axis=tuple(range(1, len(x.shape)))))
+        return self.clipped(self.b("multiply", x, y))
+
     def choice(self) -> Value:
         x, y = numeric(self.b, self.pick()), numeric(self.b, self.pick())
         condition = self.b("less", x, 1.0)
@@ -133,7 +143,7 @@ class Drawing:
         return self.b("cumulative_sum", x, axis=0) if len(x.shape) == 1 else x
 
     STEPS = (binary, binary, binary, with_number, unary, choice, reduction, reduction, centred, reshape)
-    STEPS = (*STEPS, permute, broadcast, part, product, host)
+    STEPS = (*STEPS, permute, broadcast, part, product, host, dear, dear, whole)
 
     def finish(self) -> Graph:
         """Some values go out, some of them into inputs that they fit."""

@@ -13,7 +13,7 @@ from backstory.compiler.primitives import BINARY, ELEMENTWISE, REDUCTIONS, UNARY
 from backstory.compiler.program import Native
 from backstory.compiler.replay import Program, Replay
 
-from .building import Building, classifier_step, regression_step
+from .building import Building, classifier_step, cross_entropy, regression_step
 
 FLOATS, WHOLE = ("f4", "f8"), ("i8", "i4", "u1")
 # What floats have no meaning for, and what integers have none for or compute as floats.
@@ -402,6 +402,24 @@ def test_a_step_of_classification_with_adam(widths):
     got, wanted = run(Native(b), inputs, numbers), run(Replay(b), inputs, numbers)
     for mine, theirs in zip(got, wanted, strict=True):
         close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_that_reads_the_loss_of_all_rows():
+    b = Building()
+    logits, labels = b.input((5, 4)), b.input((5,), "u1")
+    loss, g = cross_entropy(b, logits, b("astype", b("less", labels, 3), dtype="i8"))
+    b.output(loss)
+    b.output(b("multiply", g, b("add", loss, loss)))
+    agree(b.graph, rtol=1e-5, atol=1e-6)
+
+
+def test_a_copy_in_other_order_is_made_for_a_product_and_reduced():
+    b = Building()
+    x, w = b.input((2, 3, 4)), b.input((4, 6))
+    rows = b("reshape", b("permute_dims", x, axes=(0, 2, 1)), shape=(8, 3))
+    b.output(b("matmul", b("reshape", rows, shape=(4, 6)), b("permute_dims", w, axes=(1, 0))))
+    b.output(b("sum", rows, axis=(0,)))
+    agree(b.graph, rtol=1e-5, atol=1e-6)
 
 
 def test_layers_of_different_sizes_share_their_kernels():

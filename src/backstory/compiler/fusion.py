@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 
 from backstory.compiler.graph import Graph, Value
 from backstory.compiler.kinds import cost, kind
-from backstory.compiler.layout import Layouts, is_transparent
+from backstory.compiler.layout import Layouts
 from backstory.compiler.order import Reach
 from backstory.compiler.primitives import REDUCTIONS
-from backstory.compiler.unit import Placement, Unit, dims_of, placed_input
+from backstory.compiler.unit import Placement, Unit, dims_of, is_axiswise, placed_input
 
 __all__ = ["Fusion", "fused"]
 
@@ -76,7 +76,7 @@ class Fusion:
             if self.kinds[reader] in ("view", "other view"):
                 outside |= self.outside[reader]
             for unit in self.where.get(reader, ()):
-                if unit.kind != "loops" or not self.is_axiswise(reader):
+                if unit.kind != "loops" or not is_axiswise(reader):
                     outside[unit] = None
                     continue
                 for i, x in enumerate(reader.inputs):
@@ -87,10 +87,6 @@ class Fusion:
         for unit in outside:
             inside.pop(unit, None)
         return inside, outside
-
-    def is_axiswise(self, value: Value) -> bool:
-        """Whether the axes of a member are those of its inputs; not so if an index fills it."""
-        return value not in self.layouts.stored or is_transparent(value)
 
     def _place_view(self, value: Value, inside: dict[Unit, Placement], outside: dict[Unit, None]) -> None:
         for unit, placed in inside.items():

@@ -18,7 +18,17 @@ from backstory.compiler.graph import Value
 from backstory.compiler.kinds import cost
 from backstory.compiler.layout import Layout, contiguous
 from backstory.compiler.passes.rewriting import splat
-from backstory.compiler.unit import BEFORE, ENTRY, ROW, Placement, Unit, When, dims_of, placed_input
+from backstory.compiler.unit import (
+    BEFORE,
+    ENTRY,
+    ROW,
+    Placement,
+    Unit,
+    When,
+    dims_of,
+    is_axiswise,
+    placed_input,
+)
 
 __all__ = ["Index", "Nest", "Operand", "Scalar", "Source"]
 
@@ -96,7 +106,7 @@ class Nest:
 
     def _inputs(self, value: Value) -> list[Source]:
         layouts = self.fusion.layouts
-        if value in layouts.stored and not self.fusion.is_axiswise(value):
+        if not is_axiswise(value):
             # A view that memory is filled with, such as every other row: what it shows, entry by entry.
             return [self._operand(layouts.shown(value), value, self.unit.members[value])]
         found = []

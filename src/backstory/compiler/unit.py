@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from backstory.compiler.graph import Value
-from backstory.compiler.primitives import REDUCTIONS
+from backstory.compiler.layout import is_transparent
+from backstory.compiler.primitives import REDUCTIONS, VIEWS
 
-__all__ = ["BEFORE", "ENTRY", "ROW", "Placement", "Unit", "When", "dims_of", "placed_input"]
+__all__ = ["BEFORE", "ENTRY", "ROW", "Placement", "Unit", "When", "dims_of", "is_axiswise", "placed_input"]
 
 Placement = tuple[int | None, ...]
 BEFORE, ROW, ENTRY, AFTER = range(4)
@@ -76,13 +77,21 @@ class Unit:
         for value in self.ordered:
             inputs = []
             for i, x in enumerate(value.inputs):
-                if isinstance(x, Value):
+                if isinstance(x, Value) and is_axiswise(value):
                     inputs.append(when.get(x) or _level(dims_of(placed_input(self, value, i)), row))
             found = self._when(value, inputs, row)
             if found is None or (value in self.once and self._is_repeated(value, found, row)):
                 return None
             when[value] = found
         return when
+
+    def _when_reduced(self, value: Value, entry: When, row: frozenset[int]) -> When | None:
+        """When a reduction is done. Every entry must be met once, and not again in loops that it lacks."""
+        placed, over = dims_of(self.members[value]), frozenset(self.reduced[value])
+        if over == row and not placed & row:
+            return When(ROW, entry.stage + 1)
+        loops = frozenset(self.dims) if entry.level == ENTRY else frozenset(self.dims) - row
+        return When(AFTER) if placed | over == loops else None
 
     def _is_repeated(self, value: Value, when: When, row: frozenset[int]) -> bool:
         """Whether loops that do not run through a value compute it again and again."""
@@ -96,12 +105,7 @@ class Unit:
         late = any(x.level == AFTER for x in inputs)
         placed = dims_of(self.members[value])
         if value in self.reduced:
-            over = frozenset(self.reduced[value])
-            if late:
-                return None
-            if over - row or placed & row:
-                return When(AFTER)
-            return When(ROW, stage + 1)
+            return None if late else self._when_reduced(value, inputs[0], row)
         if late:
             plain = not placed and all(x.level in (BEFORE, AFTER) for x in inputs)
             return When(AFTER) if plain else None
@@ -117,6 +121,11 @@ def _level(dims: frozenset[int], row: frozenset[int]) -> When:
 def dims_of(placement: Iterable[int | None]) -> frozenset[int]:
     """The loops that run through a placed value."""
     return frozenset(dim for dim in placement if dim is not None)
+
+
+def is_axiswise(value: Value) -> bool:
+    """Whether the axes of a member are those of its inputs; not so where an index fills memory."""
+    return value.primitive not in VIEWS or is_transparent(value)
 
 
 def placed_input(unit: Unit, consumer: Value, i: int) -> Placement:
