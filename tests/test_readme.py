@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -40,3 +41,21 @@ def test_the_readmes_derivation_is_what_explain_prints(tmp_path, monkeypatch, ca
     printed = next(block for block in blocks("") if block.startswith("Backward"))
     assert printed in capsys.readouterr().out
     assert (tmp_path / "graph.svg").exists()
+
+
+def test_the_readmes_table_names_all_there_is_to_build_with():
+    rows = re.findall(r"^\| `(nn|optim|data)([.\w]*)`[^|]*\|(.*)\|$", README.read_text("utf-8"), re.MULTILINE)
+    named: dict[str, set[str]] = {}
+    for start, rest, cells in rows:
+        named.setdefault(start + rest, set()).update(re.findall(r"`(\w+)`", cells))
+    others = {
+        "nn": {"Module", "Parameter", "functional", "init", "summary", "utils"},
+        "nn.utils": {"fusion", "parametrizations", "parametrize"},
+        "optim": {"Optimizer", "lr_scheduler"},
+        "optim.lr_scheduler": {"LRScheduler"},
+        "data": {"Dataset", "ImageDataset", "Table", "default_collate"},
+    }
+    assert set(named) == {*others, "nn.init"}
+    for path, names in named.items():
+        module = importlib.import_module(f"backstory.{path}")
+        assert names == set(module.__all__) - others.get(path, set()), path
