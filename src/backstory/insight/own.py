@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from backstory.autograd.modes import relu_derivative_at_zero
-from backstory.insight.scan import SiteScan, rows_of_units, scan
-from backstory.insight.sites import Observer, observing, site_name
+from backstory.insight.fronts import FrontFinder
+from backstory.insight.scan import CHUNK, SiteScan, scan
+from backstory.insight.sites import observing
 from backstory.insight.snapshot import Snapshot, take_snapshot
-from backstory.insight.source import Asked, Front, Layer
+from backstory.insight.source import Asked, Front
 from backstory.insight.statistics import Statistics
 from backstory.insight.updates import Before
-from backstory.nn import Module
+from backstory.nn import BatchNorm1d, BatchNorm2d
 from backstory.nn.evaluation import evaluation
-from backstory.ops import Op
 from backstory.optim import SGD, Adam, Optimizer
 from backstory.tensor import Tensor
 
@@ -58,7 +58,7 @@ class OwnSource(Statistics):
         self.step = snapshot.step
 
     def values(self) -> list[tuple[Tensor, np.ndarray]]:
-        return [(p, p.array.copy()) for p in self.model.parameters()]
+        return [(x, x.array.copy()) for x in (*self.model.parameters(), *self.model.buffers())]
 
     def prepare(self) -> None:
         assert self.listener is not None, "what is not listened to is not followed"
@@ -91,23 +91,35 @@ class OwnSource(Statistics):
         return found
 
     def fronts(self, asked: Sequence[Asked], values: Any = None) -> list[Front]:
-        samples = sorted({one.sample for one in asked})
-        finder = _FrontFinder(self.model)
-        with (
-            self._holding(values),
-            relu_derivative_at_zero(self.at_zero),
-            evaluation(self.model, self.generators),
-            observing(finder),
-        ):
-            self.model(self.data[np.array(samples)])
-        names = {p: name for name, p in self.model.named_parameters()}
-        return [
-            finder.found[one.site].of(one, samples.index(one.sample), len(samples), names) for one in asked
-        ]
+        found: dict[Asked, Front] = {}
+        for batch in self._batches({one.sample for one in asked}):
+            finder = FrontFinder(self.model)
+            with (
+                self._holding(values),
+                relu_derivative_at_zero(self.at_zero),
+                evaluation(self.model, self.generators),
+                observing(finder),
+            ):
+                self.model(self.data[np.array(batch)])
+            for one in asked:
+                if one.sample in batch:
+                    found[one] = finder.front(one, batch.index(one.sample), len(batch))
+        return [found[one] for one in asked]
+
+    def _batches(self, samples: set[int]) -> Iterator[Sequence[int]]:
+        """The samples in one batch; or, where a sample's values depend on the others, as they are scanned."""
+        norms = (BatchNorm1d, BatchNorm2d)
+        if not any(isinstance(m, norms) and m.running_mean is None for m in self.model.modules()):
+            yield sorted(samples)
+            return
+        for start in range(0, self.samples, CHUNK):
+            chunk = range(start, min(start + CHUNK, self.samples))
+            if not samples.isdisjoint(chunk):
+                yield chunk
 
     @contextmanager
     def _holding(self, values: Any) -> Iterator[None]:
-        """The parameters as they were, inside the block."""
+        """The parameters and buffers as they were, inside the block."""
         now = [] if values is None else [(p, p.array.copy()) for p, _ in values]
         try:
             for p, value in values or []:
@@ -116,66 +128,3 @@ class OwnSource(Statistics):
         finally:
             for p, value in now:
                 np.copyto(p.array, value)
-
-
-class _Linear:
-    """A linear layer as it ran: its tensors, and copies of their values and of its input."""
-
-    def __init__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
-        self.weight, self.bias = weight, bias
-        self.x, self.w = rows_of_units(x.array).copy(), weight.array.copy()
-        self.b = None if bias is None else bias.array.copy()
-
-    def layer(self, unit: int, row: int, names: dict[Tensor, str]) -> Layer:
-        """The layer of one unit on one row."""
-        return Layer(
-            self.w[unit],
-            self.x[row],
-            0.0 if self.b is None else float(self.b[unit]),
-            names.get(self.weight),
-            None if self.bias is None else names.get(self.bias),
-            unit,
-            self.bias is not None,
-        )
-
-
-class _SiteFront:
-    """All pre-activations of a site, and the linear layer that made them, if one did."""
-
-    def __init__(self, z: np.ndarray, linear: _Linear | None, at_zero: float) -> None:
-        self.z, self.linear, self.at_zero = z, linear, at_zero
-
-    def of(self, asked: Asked, place: int, samples: int, names: dict[Tensor, str]) -> Front:
-        """The front of one unit on the sample at ``place`` of ``samples``."""
-        rows = max(len(self.z) // samples, 1)
-        first = min(place * rows, len(self.z) - rows)
-        own = self.z[first : first + rows, asked.unit]
-        row = int(np.argmax(own)) if asked.row is None else asked.row
-        z = float(own[row])
-        if self.linear is None:
-            note = "the layer in front is no linear layer: only the total is known"
-            return Front(z, row, self.at_zero, note=note)
-        return Front(z, row, self.at_zero, self.linear.layer(asked.unit, first + row, names))
-
-
-class _FrontFinder(Observer):
-    def __init__(self, model: Module) -> None:
-        super().__init__(model)
-        self.layers: list[tuple[Tensor, int, _Linear]] = []
-        self.found: dict[str, _SiteFront] = {}
-
-    def ran(self, op: Op, args: Any, result: Tensor, params: Any) -> None:
-        if op.name == "linear":
-            self.layers.append((result, result._version, _Linear(*args)))
-        super().ran(op, args, result, params)
-
-    def gate(self, key: Any, op: Op, args: Any, result: Tensor, params: Any) -> None:
-        z = args[0]
-        # Changed in place since, it is no longer what the layer made.
-        linear = next(
-            (one for made, version, one in self.layers if made is z and z._version == version), None
-        )
-        front = _SiteFront(
-            rows_of_units(z.array, self.units_of(z)).copy(), linear, params.get("at_zero", 0.0)
-        )
-        self.found[site_name(key)] = front

@@ -33,6 +33,7 @@ __all__ = [
     "Listener",
     "Source",
     "StepStatistics",
+    "entry_of",
     "rows",
     "source_of",
     "torch_adapter",
@@ -76,6 +77,18 @@ def _norms(squares: Sequence[float] | None) -> bytes | None:
         return None
     with np.errstate(all="ignore"):
         return np.sqrt(np.array(squares, np.float64)).tobytes()
+
+
+def entry_of(shape: Sequence[int], axis: int, unit: int, row: int) -> tuple[int, ...]:
+    """The index of one entry: a unit on its axis, counted from the end, and the row among all other axes.
+
+    >>> entry_of((2, 3, 4), -2, 1, 6)
+    (1, 1, 2)
+    """
+    at = len(shape) + axis
+    others = [n for i, n in enumerate(shape) if i != at]
+    rest = [int(i) for i in np.unravel_index(row, others)] if others else []
+    return (*rest[:at], unit, *rest[at:])
 
 
 class Asked(NamedTuple):

@@ -21,7 +21,7 @@ from backstory.adapters.torch.activations import Gate, units_last
 from backstory.adapters.torch.scan import AxisMode
 from backstory.adapters.torch.sites import Key
 from backstory.insight.sites import site_name
-from backstory.insight.source import Asked, Front, Layer
+from backstory.insight.source import Asked, Front, Layer, entry_of
 
 __all__ = ["FrontFinder"]
 
@@ -170,10 +170,7 @@ class _Where:
     @property
     def index(self) -> tuple[int, ...]:
         """The index into a tensor of that shape."""
-        axis = len(self.shape) + self.axis
-        others = [n for i, n in enumerate(self.shape) if i != axis]
-        rest = [int(i) for i in np.unravel_index(self.row, others)] if others else []
-        return (*rest[:axis], self.unit, *rest[axis:])
+        return entry_of(self.shape, self.axis, self.unit, self.row)
 
     def of(self, x: Tensor) -> float:
         """The entry of ``x``, which may broadcast to the shape."""
