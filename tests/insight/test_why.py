@@ -322,3 +322,109 @@ def test_a_loss_without_history_is_refused():
     layer, _ = unit()
     with pytest.raises(GraphError, match="does not require grad"):
         why(backstory.tensor(1.0), layer.weight, W)
+
+
+# Convolutions, and gates behind normalisations and sums
+
+
+class Mixed(nn.Module):
+    """A strided grouped convolution, batch norm, a residual sum, a head without bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0), groups=2)
+        self.norm = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 4, 3, padding=2, dilation=2)
+        self.head = nn.Linear(4, 3, bias=False)
+
+    def forward(self, x):
+        h = backstory.relu(self.norm(self.first(x)))
+        h = backstory.relu(self.second(h) + h)
+        return self.head(h.mean((2, 3)))
+
+
+class Shared(nn.Module):
+    """One convolution used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv1d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.layer(backstory.relu(self.layer(x)))
+
+
+CONVOLUTIONAL = {
+    "mixed": (Mixed, (5, 2, 7, 6)),
+    "conv1d": (lambda: nn.Sequential(nn.Conv1d(3, 4, 3, 2), nn.ReLU(), nn.Conv1d(4, 2, 1)), (5, 3, 9)),
+    "one image": (lambda: nn.Sequential(nn.Conv2d(2, 3, 2), nn.GELU(), nn.Conv2d(3, 1, 2)), (2, 5, 5)),
+    "prelu": (lambda: nn.Sequential(nn.Conv2d(2, 3, 2, bias=False), nn.PReLU(3), nn.Flatten()), (4, 2, 4, 4)),
+    "pooled": (lambda: nn.Sequential(nn.Conv2d(2, 3, 2), nn.MaxPool2d(2), nn.ReLU()), (4, 2, 5, 5)),
+    "shared": (Shared, (4, 3, 6)),
+    "recurrent": (lambda: nn.LSTM(3, 4), (5, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONAL)
+def test_the_factors_of_convolutions_add_up_to_the_gradient(case, rng):
+    build, shape = CONVOLUTIONAL[case]
+    backstory.manual_seed(1)
+    model = build().double()
+    out = model(backstory.tensor(rng.normal(size=shape)))
+    loss = (out[0] if isinstance(out, tuple) else out).square().mean()
+    asked = [
+        (p, index, why(loss, p, index, name=name))
+        for name, p in model.named_parameters()
+        if not name.startswith("norm") and not (case == "prelu" and name.startswith("1"))
+        for index in list(np.ndindex(p.shape))[::5]
+    ]
+    loss.backward()
+    for p, index, answer in asked:
+        assert answer.gradient == pytest.approx(p.grad.array[index], rel=1e-9, abs=1e-15)
+        if answer.example:
+            e = answer.example
+            assert e["product"] == pytest.approx(e["upstream"] * e["gate"] * e["input"], rel=1e-12)
+            assert 0 <= e["sample"] < (1 if case == "one image" else shape[0])
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("layer", "norm", "shape"),
+    [
+        (lambda: nn.Conv1d(1, 2, 3), lambda: nn.BatchNorm1d(2), (4, 1, 8)),
+        (lambda: nn.Linear(3, 2), lambda: nn.LayerNorm(2), (4, 3)),
+        (lambda: nn.Linear(3, 2), lambda: nn.BatchNorm1d(2), (4, 3)),
+        (lambda: nn.Conv2d(1, 2, 3), lambda: nn.GroupNorm(2, 2), (4, 1, 5, 5)),
+    ],
+)
+def test_a_gate_behind_a_normalisation_is_found(layer, norm, shape, training):
+    model = nn.Sequential(layer(), norm(), nn.ReLU()).train(training)
+    with backstory.no_grad():
+        model[1].weight.zero_()
+        model[1].bias.fill_(-1.0)
+    answer = why(model(backstory.randn(*shape)).sum(), model[0].weight, (0,) * model[0].weight.ndim)
+    assert answer.verdict == "gate closed"
+    assert "behind a normalisation" in answer.note
+
+
+def test_a_gate_behind_a_residual_sum_is_found():
+    layer = nn.Linear(2, 2)
+    x = -100.0 * backstory.ones(3, 2)
+    answer = why(backstory.relu(layer(x) * 0.01 + x).sum(), layer.weight, W)
+    assert answer.verdict == "gate closed"
+    assert answer.gate_closed == 3
+
+
+def test_a_convolutions_closed_gate_zero_input_and_zeros_are_told_apart():
+    layer = nn.Conv2d(1, 1, 2)
+    layer.load_state_dict({"weight": np.ones((1, 1, 2, 2)), "bias": [-100.0]})
+    images = backstory.ones(2, 1, 3, 3)
+    entry = (0, 0, 1, 1)
+    assert why(backstory.relu(layer(images)).sum(), layer.weight, entry).verdict == "gate closed"
+    layer.load_state_dict({"weight": np.ones((1, 1, 2, 2)), "bias": [-4.0]})
+    answer = why(backstory.relu(layer(images)).sum(), layer.weight, entry)
+    assert (answer.verdict, answer.at_zero, answer.samples) == ("gate closed", 8, 8)
+    layer.load_state_dict({"weight": np.ones((1, 1, 2, 2)), "bias": [1.0]})
+    assert why(backstory.relu(layer(images * 0)).sum(), layer.weight, entry).verdict == "input zero"
+    assert why((0 * backstory.relu(layer(images))).sum(), layer.weight, entry).verdict == "upstream zero"
+    assert why(backstory.relu(layer(images)).sum(), layer.bias, 0).gradient == 8.0

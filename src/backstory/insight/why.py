@@ -1,29 +1,42 @@
 """Why did this weight move, or not: its gradient as upstream × gate × input, and its update apart.
 
 For z = x Wᵀ + b followed by an activation, ∂L/∂W[i, j] = Σₙ upstream[n, i] · gate[n, i] · x[n, j].
-The gate is the activation's local derivative; a layer without activation behind it has gate 1.
+The gate is the activation's local derivative; a layer without activation behind it has gate 1. For a
+convolution the sum is over samples and positions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from backstory.arrays import eager, namespace
+from backstory.arrays import eager
 from backstory.autograd import cotangents
-from backstory.errors import ArgumentError, GraphError
+from backstory.errors import ArgumentError
 from backstory.graph import Node
 from backstory.insight.own import rule_of
 from backstory.insight.source import torch_adapter
 from backstory.insight.updates import update_terms
+from backstory.insight.uses import Gate, Graph, Use
 from backstory.optim import Optimizer
 from backstory.tensor import Tensor
 
-__all__ = ["MOVEMENTS", "SENTENCES", "Factors", "Why", "checked_index", "judged", "moved", "why"]
+__all__ = [
+    "MOVEMENTS",
+    "SENTENCES",
+    "Factors",
+    "Why",
+    "asks_behind",
+    "behind",
+    "checked_index",
+    "judged",
+    "moved",
+    "why",
+]
 
 SENTENCES = {
     "upstream zero": "the loss does not ask this unit for any change: upstream is 0 for every sample",
@@ -144,18 +157,20 @@ def why(
     if adapter is not None and adapter.owns(loss):
         return adapter.why(loss, parameter, index, optimizer, name)
     index = checked_index(parameter.shape, index)
-    label = name or parameter.name or ("weight" if len(index) == 2 else "bias")
+    label = name or parameter.name or ("weight" if len(index) > 1 else "bias")
     if not parameter.requires_grad:
         return Why(label, index, "frozen")
     walked = cotangents(loss)
-    uses = [
-        (node, argument) for node in walked for argument, edge in enumerate(node.edges) if edge is parameter
-    ]
+    graph = Graph(walked)
+    uses = list(graph.uses(parameter))
     if not uses:
         return _with_update(Why(label, index, "not in the graph"), optimizer, parameter)
     with np.errstate(all="ignore"):
-        parts = [_factors(node, argument, index, walked) for node, argument in uses]
+        gates = [graph.gate_behind(use.node) for use in uses]
+        parts = [_factors(graph, *pair, index, walked) for pair in zip(uses, gates, strict=True)]
         answer = judged(label, index, Factors.together(parts))
+        if asks_behind(answer):
+            answer = behind(answer, list(_hidden(uses, gates, index)))
         return _with_update(answer, optimizer, parameter)
 
 
@@ -191,56 +206,50 @@ def checked_index(shape: tuple[int, ...], index: int | tuple[int, ...]) -> tuple
     return tuple(int(i) % n for i, n in zip(full, shape, strict=True))
 
 
-def _factors(node: Node, argument: int, index: tuple[int, ...], walked: Mapping[Node, Any]) -> Factors:
+def _factors(
+    graph: Graph, use: Use, gate: Gate | None, index: tuple[int, ...], walked: Mapping[Node, Any]
+) -> Factors:
     """The factors of one use of the parameter."""
-    if node.op.name != "linear" or argument == 0:
-        raise GraphError(
-            f"why() about a parameter of {node!r}",
-            why="the factors upstream × gate × input are known for the weights and biases of linear layers",
-            instead="a parameter of nn.Linear",
-        )
     unit = index[0]
-    gate_node = _activation(node, walked)
-    if gate_node is None:
-        upstream = _column(walked[node], unit)
-        gate = np.ones_like(upstream)
+    if gate is None or not gate.direct:
+        upstream = use.rows(walked[use.node], unit)
+        opened = np.ones_like(upstream)
     else:
-        op = gate_node.op
-        upstream = _column(walked[gate_node], unit)
-        xp = namespace(upstream)
-        partial = op.partials[0](xp, gate_node.ans, *gate_node.inputs, **gate_node.params)  # type: ignore[attr-defined]
-        gate = _column(partial, unit).astype(upstream.dtype)
-    x = np.ones_like(upstream) if argument == 2 else _column(node.inputs[0], index[1])
-    samples = node.shape[0] if len(node.shape) > 1 else 1
-    sample = np.arange(len(upstream)) * samples // max(len(upstream), 1)
-    if gate_node is None or not gate_node.op.gates:
-        return Factors(upstream, gate, x, sample)
-    choice = gate_node.params.get("at_zero", gate_node.params.get("negative_slope", 0.0))
-    return Factors(upstream, gate, x, sample, _exactly_zero(node, unit), choice)
+        upstream = use.rows(walked[gate.node], unit)
+        opened = use.rows(gate.derivative(), unit).astype(upstream.dtype)
+    x = use.inputs(index)
+    x = np.ones_like(upstream) if x is None else x
+    sample = np.arange(len(upstream)) * use.samples // max(len(upstream), 1)
+    if gate is None or not gate.direct or not gate.node.op.gates:
+        return Factors(upstream, opened, x, sample)
+    params = gate.node.params
+    choice = params.get("at_zero", params.get("negative_slope", 0.0))
+    return Factors(upstream, opened, x, sample, graph.exactly_zero(use, unit), choice)
 
 
-def _activation(node: Node, walked: Mapping[Node, Any]) -> Node | None:
-    """The elementwise activation that alone takes the layer's output, if there is one."""
-    consumers = [other for other in walked if any(edge is node for edge in other.edges)]
-    if len(consumers) == 1 and consumers[0].op.arguments == 1 and hasattr(consumers[0].op, "partials"):
-        return consumers[0]
-    return None
+def _hidden(
+    uses: Sequence[Use], gates: Sequence[Gate | None], index: tuple[int, ...]
+) -> Iterator[np.ndarray]:
+    """The unit's entries of every gate that is not right behind the layer."""
+    for use, gate in zip(uses, gates, strict=True):
+        if gate is not None and not gate.direct:
+            derivative = gate.derivative()
+            if derivative.size == math.prod(use.node.shape):
+                yield use.rows(derivative, index[0])
 
 
-def _exactly_zero(node: Node, unit: int) -> int:
-    """For how many rows the unit's pre-activation is exactly 0, computed as the layer did.
-
-    A frozen weight or bias is not in the graph, and then nothing can be said: 0.
-    """
-    x, (_, *parameters) = node.inputs[0], node.edges
-    if x is None or not all(isinstance(p, Tensor) for p in parameters):
-        return 0
-    z = node.op.forward(eager, x, *(p.array for p in parameters))
-    return int((_column(z, unit) == 0).sum())
+def asks_behind(answer: Why) -> bool:
+    """Whether a gate that stands behind a normalisation or a sum could be what blocks the gradient."""
+    return answer.gradient == 0 and answer.verdict in ("upstream zero", "a zero in every sample")
 
 
-def _column(x: np.ndarray, feature: int) -> np.ndarray:
-    return x.reshape(-1, x.shape[-1])[:, feature]
+def behind(answer: Why, gates: Sequence[np.ndarray]) -> Why:
+    """The answer, if such gates, the unit's entries of each, are closed everywhere."""
+    if not sum(map(len, gates)) or any(map(np.any, gates)):
+        return answer
+    note = "the gate stands behind a normalisation or a sum, through which the gradient comes"
+    example = {**answer.example, "gate": 0.0}
+    return replace(answer, verdict="gate closed", gate_closed=answer.samples, example=example, note=note)
 
 
 def judged(label: str, index: tuple[int, ...], factors: Factors) -> Why:

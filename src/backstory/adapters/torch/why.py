@@ -8,7 +8,7 @@ activation's node makes of an upstream of 1.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from backstory.adapters.torch.source import rule_of
 from backstory.errors import ArgumentError, GraphError
 from backstory.insight.updates import update_terms
-from backstory.insight.why import Factors, Why, checked_index, judged, moved
+from backstory.insight.why import Factors, Why, asks_behind, behind, checked_index, judged, moved
 
 __all__ = ["why"]
 
@@ -123,7 +123,7 @@ def why(loss: Tensor, parameter: Tensor, index: Any, optimizer: Any = None, name
     ]
     answer = judged(label, index, Factors.together(parts))
     hidden = [gate for gate in gates if gate is not None and not gate.direct]
-    if hidden and answer.gradient == 0 and answer.verdict in ("upstream zero", "a zero in every sample"):
+    if hidden and asks_behind(answer):
         answer = _behind(answer, uses, gates, parameter, index, upstream)
     return _with_update(answer, optimizer, parameter)
 
@@ -292,18 +292,12 @@ def _behind(
     upstream: dict[Any, Tensor],
 ) -> Why:
     """The answer, if a gate that stands behind a normalisation or a sum is what blocks the gradient."""
-    closed = total = 0
+    columns = []
     for use, gate in zip(uses, gates, strict=True):
-        if gate is None or gate.node not in upstream:
-            continue
-        unit, _, rows_of, _ = _layer(use, parameter, index, upstream[use.node])
-        column = _column(rows_of(_derivative(gate, upstream[gate.node])), unit)
-        closed, total = closed + int((column == 0).sum()), total + len(column)
-    if not total or closed < total:
-        return answer
-    note = "the gate stands behind a normalisation or a sum, through which the gradient comes"
-    example = {**answer.example, "gate": 0.0}
-    return replace(answer, verdict="gate closed", gate_closed=answer.samples, example=example, note=note)
+        if gate is not None and gate.node in upstream:
+            unit, _, rows_of, _ = _layer(use, parameter, index, upstream[use.node])
+            columns.append(_column(rows_of(_derivative(gate, upstream[gate.node])), unit))
+    return behind(answer, columns)
 
 
 def _column(x: Tensor, unit: int) -> np.ndarray:
