@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from backstory.compiler.driver import address_of
 from backstory.compiler.kernels import kernel
 from backstory.compiler.table import Block, Table
 from backstory.compiler.workers import Pool
@@ -96,3 +97,12 @@ def test_a_table_lives_as_long_as_its_call():
         run()
         del filler
     assert x[0] == pytest.approx(int("1" * 20))
+
+
+def test_an_arrays_address_is_where_its_entries_begin():
+    find = address_of()
+    for x in (np.zeros(3), np.zeros((4, 5))[1:, 2], np.zeros((), np.int8), np.zeros(0), np.ma.zeros(3)):
+        assert find(x) == x.ctypes.data
+    for other in (3, [1.0], np.float32(2)):
+        with pytest.raises(TypeError, match="takes NumPy arrays"):
+            find(other)

@@ -13,7 +13,7 @@ shows it and ``backstory cache --clear`` empties it.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
+import importlib.util
 import os
 import re
 import sys
@@ -61,8 +61,11 @@ def _surroundings() -> bytes:
     for maker in _MAKERS:
         found.update(Path(__file__).with_name(maker).read_bytes())
     for library in ("numba", "llvmlite"):
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found.update(f"{library} {importlib.metadata.version(library)}\n".encode())
+        # Importing Numba, or asking for its version as a package, takes as long as all the rest.
+        spec = importlib.util.find_spec(library)
+        if spec is not None and spec.origin is not None:
+            with suppress(OSError):
+                found.update(Path(spec.origin).with_name("_version.py").read_bytes())
     found.update("\n".join((backstory.__version__, *host())).encode())
     return found.digest()
 

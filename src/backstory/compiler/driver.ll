@@ -22,12 +22,18 @@ declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
 declare ptr @PyLong_AsVoidPtr(ptr)
 declare ptr @PyObject_CallNoArgs(ptr)
+declare ptr @PyLong_FromVoidPtr(ptr)
+declare i32 @PyType_IsSubtype(ptr, ptr)
+declare void @PyErr_SetString(ptr, ptr)
 declare void @Py_IncRef(ptr)
 declare void @Py_DecRef(ptr)
 declare i32 @PyThread_acquire_lock(ptr, i32)
 declare void @PyThread_release_lock(ptr)
 declare i32 @yield_processor()
 @None = external global i8
+@TypeError = external global i8
+@ndarray = external global i8
+@no_array = private constant [30 x i8] c"address_of takes NumPy arrays\00"
 
 declare void @llvm.x86.sse2.pause()
 declare void @llvm.aarch64.hint(i32)
@@ -325,4 +331,26 @@ yes:
   ret i1 true
 no:
   ret i1 false
+}
+
+; A function of Python: where the entries of an array begin. In an array's object, as NumPy's interface has it,
+; their address follows the head that all objects have, the last word of which is the type.
+define ptr @address_of(ptr %self, ptr %array) {
+entry:
+  %type_at = getelementptr i8, ptr %array, i64 TYPE_AT
+  %type = load ptr, ptr %type_at
+  %exact = icmp eq ptr %type, @ndarray
+  br i1 %exact, label %yes, label %other
+other:
+  %derived = call i32 @PyType_IsSubtype(ptr %type, ptr @ndarray)
+  %is_array = icmp ne i32 %derived, 0
+  br i1 %is_array, label %yes, label %no
+yes:
+  %data_at = getelementptr i8, ptr %array, i64 DATA_AT
+  %data = load ptr, ptr %data_at
+  %result = call ptr @PyLong_FromVoidPtr(ptr %data)
+  ret ptr %result
+no:
+  call void @PyErr_SetString(ptr @TypeError, ptr @no_array)
+  ret ptr null
 }

@@ -9,19 +9,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from backstory.compiler.cache import object_of
 from backstory.compiler.native import host, load, object_code
 
-__all__ = ["Driver", "builtin", "driver"]
+__all__ = ["Driver", "address_of", "builtin", "driver"]
 
-_DEFINED = ("call", "run", "stop", "work")
+_DEFINED = ("address_of", "call", "run", "stop", "work")
 _FROM_PYTHON = (
+    "PyErr_SetString",
     "PyEval_RestoreThread",
     "PyEval_SaveThread",
     "PyLong_AsVoidPtr",
+    "PyLong_FromVoidPtr",
     "PyObject_CallNoArgs",
     "PyThread_acquire_lock",
     "PyThread_release_lock",
+    "PyType_IsSubtype",
     "Py_DecRef",
     "Py_IncRef",
 )
@@ -34,8 +39,11 @@ _PAUSES = {
 
 @dataclass(frozen=True)
 class Driver:
-    """Addresses. ``call`` is a function of Python without arguments, bound to a header; the rest are C's."""
+    """Addresses. ``address_of`` is a function of Python of one array; ``call`` is one without arguments,
+    bound to a header; the rest are C's.
+    """
 
+    address_of: int
     call: int
     run: int
     stop: int
@@ -47,9 +55,12 @@ def driver() -> Driver:
     """The driver, compiled for this machine or taken from the cache, and loaded."""
     pause = _PAUSES.get(host()[0].partition("-")[0], "; no such instruction")
     text = Path(__file__).with_name("driver.ll").read_text(encoding="utf-8").replace("; PAUSE", pause)
+    head = object.__basicsize__
+    text = text.replace("TYPE_AT", str(head - 8)).replace("DATA_AT", str(head))
     code = object_of("driver", text, lambda: object_code(text))
     imports = {name: _address(getattr(ctypes.pythonapi, name)) for name in _FROM_PYTHON}
-    imports |= {"None": id(None), "yield_processor": _yield_processor()}
+    imports |= {"None": id(None), "TypeError": id(TypeError), "ndarray": id(np.ndarray)}
+    imports["yield_processor"] = _yield_processor()
     return Driver(*load(code, _DEFINED, imports))
 
 
@@ -75,18 +86,31 @@ class _Method(ctypes.Structure):
     )
 
 
-_NO_ARGUMENTS = 4
+_NO_ARGUMENTS, _ONE_ARGUMENT = 4, 8
 _methods: dict[tuple[str, int], _Method] = {}
 
 
-def builtin(name: str, function: int, bound: object) -> Callable[[], None]:
-    """A built-in function of Python that calls the machine code at ``function`` with ``bound``.
+@cache
+def address_of() -> Callable[[np.ndarray], int]:
+    """The function that tells where an array's entries begin, a tenth as slow as ``array.ctypes.data``.
 
-    Called from Python it costs a sixth of what a ctypes function costs.
+    >>> x = np.zeros(3)
+    >>> address_of()(x) == x.ctypes.data
+    True
     """
-    method = _methods.setdefault(
-        (name, function), _Method(name.encode(), function, _NO_ARGUMENTS, b"Run compiled code.")
-    )
+    fast = builtin("address_of", driver().address_of, None, _ONE_ARGUMENT)
+    x = np.zeros(2)[1:]
+    # Should NumPy ever lay arrays out otherwise, its own way is as right as ever.
+    return fast if fast(x) == x.ctypes.data else lambda array: array.ctypes.data
+
+
+def builtin(name: str, function: int, bound: object, takes: int = _NO_ARGUMENTS) -> Callable[..., Any]:
+    """A built-in function of Python: the machine code at ``function``, bound to an object as its ``self``.
+
+    Called from Python it costs a sixth of what a ctypes function costs. ``takes`` is CPython's flag that says
+    what arguments there are: none, or one.
+    """
+    method = _methods.setdefault((name, function), _Method(name.encode(), function, takes, b"Compiled code."))
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype = ctypes.py_object
     make.argtypes = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
