@@ -33,6 +33,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/transforms.py
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/compiled.py
+	$(BIN)/python benchmarks/mathematics.py
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "backstory needs Python 3.11 or later; make PYTHON=python3.12 ...")'
