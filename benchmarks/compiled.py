@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+import elementwise
+import goals
+import growth
 import networks
+import roofline
 from measure import machine
-from networks import Plan
 from peers import PEERS
-from workloads import TINY, WORKLOADS
+from plan import NETWORKS, Plan, names
+from workloads import WORKLOADS
 
 BEGIN, END = "<!-- compiled: begin -->", "<!-- compiled: end -->"
-
-# What is measured besides the networks, by the name that `--only` takes.
-PARTS: dict[str, Callable[[Plan], Iterator[str]]] = {}
+PARTS = ("empty", "activations", "growth")
+QUICK = ("W1", "W2", *PARTS)
 
 
 def sections(plan: Plan) -> Iterator[str]:
@@ -31,13 +34,41 @@ def sections(plan: Plan) -> Iterator[str]:
     yield f"{machine()}. {plan}"
     for peer, why in plan.skipped.items():
         yield f"Skipped: {PEERS[peer].label} ({why})."
-    if plan.workloads:
-        yield from networks.sections(plan)
-    for part, measure in PARTS.items():
-        if part in plan.parts:
-            yield from measure(plan)
+    if plan.workloads and plan.peers:
+        results = networks.measure(plan)
+        yield from networks.sections(plan, results)
+    else:
+        results = networks.Results()
+    if plan.check:
+        return
+    rooflines = yield from _rooflines(plan, results)
+    empty = elementwise.empty_times(plan) if "empty" in plan.parts else {}
+    yield from elementwise.empty_sections(empty)
+    if judged := list(goals.goals(results, rooflines, empty)):
+        yield f"Goals, with {plan.most_threads} thread(s):"
+        yield goals.table(judged)
+    if "activations" in plan.parts:
+        yield from elementwise.activation_sections(plan)
+    if "growth" in plan.parts:
+        yield from growth.sections(plan)
     for failure in plan.failures:
         yield f"**{failure}**"
+
+
+def _rooflines(plan: Plan, results: networks.Results) -> Iterator[str]:
+    """The rooflines of the networks for every number of threads; returns those with the most."""
+    found: dict[str, roofline.Roofline] = {}
+    chosen = [name for name in plan.workloads if name in WORKLOADS]
+    if not chosen:
+        return found
+    if why := roofline.missing():
+        yield f"No roofline: {why}."
+        return found
+    for threads in plan.threads:
+        found = roofline.rooflines(chosen, plan.rounds, plan.seconds, threads)
+        yield f"What the machine can do at best, {threads} thread(s); steps in multiples of it:"
+        yield roofline.table(found, results.times[threads])
+    return found
 
 
 def insert(document: str, text: str) -> str:
@@ -49,18 +80,12 @@ def insert(document: str, text: str) -> str:
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
-def names(text: str) -> list[str]:
-    """``a,b`` as a list."""
-    return [name for name in text.split(",") if name]
-
-
 def parse(arguments: list[str] | None = None) -> tuple[Plan, Path | None]:
     """The command line as a plan, and the document to write the tables into."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    every = [*WORKLOADS, *PARTS]
-    known = [*every, *TINY]
+    known = [*NETWORKS, *PARTS]
     parser.add_argument("--only", type=names, nargs="+", metavar="WHAT", help=", ".join(known))
     parser.add_argument("--peers", type=names, nargs="+", metavar="PEER", help=", ".join(PEERS))
     parser.add_argument("--rounds", type=int, default=5)
@@ -70,8 +95,9 @@ def parse(arguments: list[str] | None = None) -> tuple[Plan, Path | None]:
     parser.add_argument("--check", action="store_true", help="only whether the peers agree")
     parser.add_argument("--write", type=Path, help="the document to write the tables into")
     chosen = parser.parse_args(arguments)
+    every = QUICK if chosen.quick else (*WORKLOADS, *PARTS)
     only = [name for group in chosen.only or [every] for name in group]
-    peers = [name for group in chosen.peers or [list(PEERS)] for name in group]
+    peers = [name for group in chosen.peers or [PEERS] for name in group]
     for name, choices in [*((n, known) for n in only), *((n, PEERS) for n in peers)]:
         if name not in choices:
             parser.error(f"{name!r} is none of {', '.join(choices)}")
@@ -92,14 +118,10 @@ def parse(arguments: list[str] | None = None) -> tuple[Plan, Path | None]:
 def main() -> None:
     """Measure, print, and write."""
     plan, document = parse()
-    parts = []
-    for section in sections(plan):
-        print(f"{section}\n", flush=True)
-        parts.append(section)
+    text = "\n\n".join(plan.print(sections(plan)))
     if document is not None:
-        document.write_text(insert(document.read_text(), "\n\n".join(parts)))
-    if plan.failures:
-        sys.exit("; ".join(plan.failures))
+        document.write_text(insert(document.read_text(), text))
+    plan.end()
 
 
 if __name__ == "__main__":

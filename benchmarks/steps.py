@@ -83,8 +83,8 @@ def measured(peer: str, workload: Workload, seconds: float) -> dict[str, Any]:
     """What one process finds out about one peer.
 
     ``first`` is the time from nothing but the imported library to the first loss, in seconds; ``time`` that
-    of a step in µs (without ``seconds`` nothing but the first steps is taken); ``first_peak`` and ``peak``
-    the most memory held, in MiB beyond what the library held, up to the first loss and afterwards.
+    of a step in µs (without ``seconds`` nothing but the first steps is taken); ``first_peak`` the
+    most memory held up to the first loss, in MiB beyond what the library held.
     """
     PEERS[peer].load()
     workload.data(), workload.weights()
@@ -96,10 +96,10 @@ def measured(peer: str, workload: Workload, seconds: float) -> dict[str, Any]:
     found: dict[str, Any] = {"first": time.perf_counter() - start, "first_peak": held("VmHWM") - before}
     prints = fingerprint(training.gradients())
     losses += [training.number(training.step()) for _ in range(CHECKED - 1)]
-    forget_peak()
     if seconds:
         found["time"] = per_call(training.step, seconds, training.number)
-    return found | {"losses": losses, "gradients": prints, "peak": held("VmHWM") - before}
+    training.close()
+    return found | {"losses": losses, "gradients": prints}
 
 
 def command(peer: str, workload: Workload, seconds: float, threads: int) -> list[str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,8 @@ from peers.training import MOMENTUM, Training
 __all__ = ["start"]
 
 
-def start(workload: Workload, package: str, mode: str) -> Training:
-    """A training on ``package``; ``mode`` is ``eager`` or ``compile``.
+def start(workload: Workload, package: str, mode: str, watched: str = "") -> Training:
+    """A training on ``package``; ``mode`` is ``eager`` or ``compile``; ``watched``, it is recorded.
 
     backstory compiles the whole step. PyTorch compiles the forward pass with the loss (and so the backward
     pass), and the optimizer's step: that is as far as it goes without breaking its graph.
@@ -29,6 +32,7 @@ def start(workload: Workload, package: str, mode: str) -> Training:
     def forward(x: Any, y: Any) -> Any:
         return criterion(model(x), y)
 
+    watching = {"close": _watch(model, optimizer, x)} if watched else {}
     update = optimizer.step
     if mode == "compile" and package == "torch":
         forward, update = library.compile(forward), library.compile(update)
@@ -46,6 +50,7 @@ def start(workload: Workload, package: str, mode: str) -> Training:
         lambda: step(x, y),
         lambda: [np.array(p.grad.detach().numpy(), np.float64) for p in parameters],
         lambda loss: loss.item(),
+        **watching,
     )
 
 
@@ -74,6 +79,22 @@ def network(workload: Workload, library: Any) -> Any:
         for parameter, array in zip(model.parameters(), first, strict=True):
             parameter.copy_(library.tensor(array))
     return model
+
+
+def _watch(model: Any, optimizer: Any, data: Any) -> Callable[[], None]:
+    """Record every step, without scans between the first and the last, until the result is called."""
+    import backstory
+
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    recording = backstory.watch(
+        model, optimizer, Path(folder.name) / "run", data=data, scan_at=lambda step: False
+    )
+
+    def close() -> None:
+        recording.close()
+        folder.cleanup()
+
+    return close
 
 
 def _optimizer(workload: Workload, library: Any, parameters: list[Any]) -> Any:

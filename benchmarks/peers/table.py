@@ -66,6 +66,14 @@ PEERS = {
         compiles=True,
     ),
     "backstory": Peer("backstory", "dialect", ("backstory",), options=("backstory", "eager")),
+    "backstory-watched": Peer(
+        "backstory.compile, watched",
+        "dialect",
+        ("backstory", "numba"),
+        attribute="compile",
+        options=("backstory", "compile", "watched"),
+        compiles=True,
+    ),
     "torch": Peer("PyTorch", "dialect", ("torch",), options=("torch", "eager"), library=True),
     "torch-compile": Peer(
         "torch.compile",

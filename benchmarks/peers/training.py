@@ -31,12 +31,13 @@ class Training:
 
     ``step`` runs forward, backward and optimizer, and returns the loss as the library gives it. ``number``
     reads a loss, and so waits for the step that made it. ``gradients`` are those of the first step, read
-    right after it, in the order of ``Workload.weights()``.
+    right after it, in the order of ``Workload.weights()``. ``close`` ends what the training has opened.
     """
 
     step: Callable[[], Any]
     gradients: Callable[[], list[np.ndarray]]
     number: Callable[[Any], float] = float
+    close: Callable[[], None] = lambda: None
 
 
 def from_moments(workload: Workload, moments: Iterable[Any]) -> list[np.ndarray]:

@@ -1,0 +1,102 @@
+"""The goals of the compiled step, each beside what this run found."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from measure import grid, number
+from networks import Figures, Results
+from peers import PEERS
+from roofline import Roofline
+
+__all__ = ["Goal", "goals", "table"]
+
+OURS, EAGER, WATCHED = "backstory-compile", "backstory", "backstory-watched"
+
+# How many times faster than PyTorch eager and than the best other library.
+FASTER = {"W1": (25.0, 1.9), "W2": (11.0, 1.7), "W3": (1.3, 1.0), "W4": (1.5, 1.0), "W5": (None, 1.0)}
+ROOFLINE = {"W3": 1.1, "W4": 1.1, "W5": 1.1}
+FIRST_CALLS = ("W1", "W2", "W3", "W4")
+COLD, CACHED = 3.0, 0.3
+WATCHING = {"W1": 1.10, "W2": 1.03, "W3": 1.03, "W4": 1.03}
+EMPTY = 5.0
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A goal and what was found; the figure is to be at least (or at most) the bound."""
+
+    what: str
+    bound: float
+    found: float
+    at_least: bool = False
+    unit: str = ""
+
+    @property
+    def reached(self) -> bool:
+        return self.found >= self.bound if self.at_least else self.found <= self.bound
+
+    def cells(self) -> list[str]:
+        """Bound, figure, verdict."""
+        sign = "≥" if self.at_least else "≤"
+        verdict = "reached" if self.reached else "**not reached**"
+        return [f"{sign} {self.bound:g}{self.unit}", f"{number(self.found)}{self.unit}", verdict]
+
+
+def goals(results: Results, rooflines: dict[str, Roofline], empty: dict[str, list[float]]) -> Iterator[Goal]:
+    """Every goal that this run can judge, with the most threads."""
+    times = results.times[max(results.times)] if results.times else {}
+    for name in times:
+        medians = {peer: statistics.median(found) for peer, found in times[name].items() if found}
+        if OURS in medians:
+            yield from _speed(name, medians, rooflines.get(name))
+            yield from _first_call(name, results)
+            yield from _memory(name, results)
+    if OURS in empty:
+        yield Goal("near-empty step", EMPTY, statistics.median(empty[OURS]), unit=" µs")
+
+
+def _speed(name: str, medians: dict[str, float], roofline: Roofline | None) -> Iterator[Goal]:
+    ours = medians[OURS]
+    over_torch, over_best = FASTER.get(name, (None, None))
+    if over_torch is not None and "torch" in medians:
+        yield Goal(f"{name}: times faster than PyTorch", over_torch, medians["torch"] / ours, at_least=True)
+    libraries = {peer: time for peer, time in medians.items() if PEERS[peer].library}
+    if over_best is not None and libraries:
+        best = min(libraries, key=lambda peer: libraries[peer])
+        what = f"{name}: times faster than the best library, {PEERS[best].label}"
+        yield Goal(what, over_best, libraries[best] / ours, at_least=True)
+    if name in ROOFLINE and "numpy" in medians:
+        what = f"{name}: times faster than NumPy by hand"
+        yield Goal(what, 1.0, medians["numpy"] / ours, at_least=True)
+    if name in ROOFLINE and roofline is not None:
+        what = f"{name}: step in rooflines"
+        yield Goal(what, ROOFLINE[name], ours / statistics.median(roofline.total))
+    if name in WATCHING and WATCHED in medians:
+        yield Goal(f"{name}: watched step in steps", WATCHING[name], medians[WATCHED] / ours)
+
+
+def _first_call(name: str, results: Results) -> Iterator[Goal]:
+    if name not in FIRST_CALLS:
+        return
+    for what, bound, figures in (("cold", COLD, results.cold), ("from the cache", CACHED, results.cached)):
+        if found := _median(figures, name, OURS):
+            yield Goal(f"{name}: first call {what}", bound, found, unit=" s")
+
+
+def _memory(name: str, results: Results) -> Iterator[Goal]:
+    ours, eager = (_median(results.peak, name, peer) for peer in (OURS, EAGER))
+    if ours and eager:
+        yield Goal(f"{name}: peak memory of steps in eager's", 1.0, ours / eager)
+
+
+def _median(figures: Figures, name: str, peer: str) -> float | None:
+    found = figures.get(name, {}).get(peer)
+    return statistics.median(found) if found else None
+
+
+def table(found: Sequence[Goal]) -> str:
+    """The Markdown table of goals."""
+    return grid("goal", ["wanted", "found", ""], {goal.what: goal.cells() for goal in found})
