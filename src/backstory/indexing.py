@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from backstory.errors import ArgumentError, BoundsError, GraphError, ShapeError
+from backstory.graph import context
 
 __all__ = ["axes", "each_axis", "index_level", "ints", "lengths", "one_axis", "raw", "raw_index"]
 
@@ -92,6 +93,9 @@ def raw(value: Any) -> Any:
             why="the change would outlive the transform, and its derivative would be lost",
             instead="a new tensor (x = x + y) that the function returns",
         )
+    trace = context().trace
+    if trace is not None and hasattr(value, "level"):
+        trace.lift(value)
     return getattr(value, "array", value)
 
 
@@ -109,6 +113,9 @@ def raw_index(index: Any) -> Any:
     if isinstance(index, list):
         return np.asarray(index) if index else np.empty(0, np.int64)
     array = raw(index)
+    trace = context().trace
+    if trace is not None and hasattr(array, "shape"):
+        return trace.copied(array, None)
     if not isinstance(array, np.ndarray):
         return array
     return array.item() if array.ndim == 0 and array.dtype.kind in "iu" else array.copy()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from backstory.compiler.primitives import ELEMENTWISE, REDUCTIONS, Slot
-from backstory.compiler.symbols import Symbol
+from backstory.compiler.symbols import Symbol, no_numbers
 
 __all__ = ["Namespace"]
 
@@ -213,6 +213,8 @@ def _split(index: Any, first: int) -> tuple[Any, tuple[Any, ...]]:
 
     def part(value: Any) -> Any:
         if isinstance(value, (Symbol, np.ndarray)):
+            if value.dtype == bool:
+                raise no_numbers("how many entries a mask chooses, where it stands as the index")
             arrays.append(value)
             return Slot(first + len(arrays) - 1)
         if isinstance(value, list):

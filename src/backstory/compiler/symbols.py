@@ -18,7 +18,7 @@ from backstory.errors import TraceError
 from backstory.graph import context
 from backstory.history import place_of, user_line
 
-__all__ = ["Symbol", "as_value", "symbolic"]
+__all__ = ["Symbol", "as_value", "no_numbers", "symbolic"]
 
 
 class _Flags:
@@ -180,12 +180,12 @@ class Symbol:
         name = str(_UFUNCS.get(ufunc.__name__, ufunc.__name__))
         function = getattr(symbolic(), name, None) or getattr(operator, name, None)
         if method != "__call__" or keywords or function is None:
-            raise _no_numbers(f"numpy.{ufunc.__name__}")
+            raise no_numbers(f"numpy.{ufunc.__name__}")
         result = function(*inputs)
         if out is not None:
             (target,) = out
             if not isinstance(target, Symbol):
-                raise _no_numbers(f"numpy.{ufunc.__name__} into an array from outside of the step")
+                raise no_numbers(f"numpy.{ufunc.__name__} into an array from outside of the step")
             target.write(result)
             return target
         return result
@@ -193,31 +193,31 @@ class Symbol:
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         own = _FUNCTIONS.get(function.__name__)
         if own is None:
-            raise _no_numbers(f"numpy.{function.__name__}")
+            raise no_numbers(f"numpy.{function.__name__}")
         return own(*args, **kwargs)
 
     # What needs the numbers
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        raise _no_numbers("a NumPy array of it")
+        raise no_numbers("a NumPy array of it")
 
     def item(self) -> Any:
-        raise _no_numbers(".item()")
+        raise no_numbers(".item()")
 
     def tolist(self) -> Any:
-        raise _no_numbers(".tolist()")
+        raise no_numbers(".tolist()")
 
     def __bool__(self) -> bool:
-        raise _no_numbers("its truth (if, while, and, or, not)")
+        raise no_numbers("its truth (if, while, and, or, not)")
 
     def __float__(self) -> float:
-        raise _no_numbers("float()")
+        raise no_numbers("float()")
 
     def __int__(self) -> int:
-        raise _no_numbers("int()")
+        raise no_numbers("int()")
 
     def __index__(self) -> int:
-        raise _no_numbers("its use as an index")
+        raise no_numbers("its use as an index")
 
     def __iter__(self) -> Any:
         return (self[i] for i in range(len(self)))
@@ -312,7 +312,8 @@ def as_value(x: Any) -> Any:
     return x.value if isinstance(x, Symbol) else x
 
 
-def _no_numbers(what: str) -> TraceError:
+def no_numbers(what: str) -> TraceError:
+    """The error where a step asks for the numbers themselves."""
     return TraceError(
         f"{what} of a tensor inside a compiled step, at {place_of(user_line())}",
         why="the step is traced once, before there are numbers, and what it decided would hold for ever",
@@ -339,7 +340,7 @@ _UFUNCS = {
 
 def _copyto(target: Any, source: Any) -> None:
     if not isinstance(target, Symbol):
-        raise _no_numbers("a write into an array from outside of the step")
+        raise no_numbers("a write into an array from outside of the step")
     target.write(source)
 
 

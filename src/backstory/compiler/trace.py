@@ -12,15 +12,14 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from backstory.compiler.graph import Graph, Input, Number, Origin, Value, inferred
+from backstory.compiler.graph import Graph, Input, Number, Origin, Value
 from backstory.compiler.namespace import Namespace
 from backstory.compiler.numbers import HostNumber, Numbers, Reading
-from backstory.compiler.primitives import ELEMENTWISE, evaluate
+from backstory.compiler.signatures import signature
 from backstory.compiler.symbols import Symbol
 from backstory.core import Core, tracing
 from backstory.errors import TraceError
@@ -102,7 +101,7 @@ class Trace:
 
     def emit(self, primitive: str, inputs: Sequence[Any], params: Mapping[str, Any]) -> Value:
         """A new value of the graph."""
-        shape, dtype = _signature(primitive, inputs, params)
+        shape, dtype = signature(primitive, inputs, params)
         value = Value(primitive, tuple(inputs), dict(params), shape, dtype, self.origin)
         self.graph.values.append(value)
         return value
@@ -395,44 +394,3 @@ def fits(array: Any, symbol: Symbol) -> bool:
 
 def _held_by_tensor(symbol: Symbol) -> bool:
     return any(isinstance(owner, Core) for owner in gc.get_referrers(symbol))
-
-
-def _signature(
-    primitive: str, inputs: Sequence[Any], params: Mapping[str, Any]
-) -> tuple[tuple[int, ...], np.dtype]:
-    """The shape and dtype of a new value."""
-    if primitive in ELEMENTWISE:
-        shapes = [x.shape for x in inputs if isinstance(x, Value)]
-        kinds = tuple(
-            x.dtype if isinstance(x, Value) else x.kind if isinstance(x, Number) else type(x) for x in inputs
-        )
-        return np.broadcast_shapes(*shapes), _entry_dtype(primitive, kinds, params.get("dtype"))
-    if primitive in ("full",):
-        return params["shape"], params["dtype"]
-    if primitive in ("reshape", "broadcast_to", "permute_dims"):
-        x = inputs[0]
-        shape = tuple(x.shape[a] for a in params["axes"]) if primitive == "permute_dims" else params["shape"]
-        if primitive == "broadcast_to" and np.broadcast_shapes(x.shape, shape) != shape:
-            raise ValueError(f"cannot broadcast shape {x.shape} to {shape}")
-        if primitive == "reshape" and x.size != _count(shape):
-            raise ValueError(f"cannot reshape array of size {x.size} into shape {shape}")
-        return shape, x.dtype
-    if primitive == "check":
-        return inputs[0].shape, inputs[0].dtype
-    return inferred(primitive, inputs, params)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for n in shape:
-        count *= n
-    return count
-
-
-@lru_cache(maxsize=4096)
-def _entry_dtype(primitive: str, kinds: tuple[Any, ...], dtype: Any) -> np.dtype:
-    """The dtype of an elementwise primitive, found on one entry."""
-    inputs = [np.ones(1, k) if isinstance(k, np.dtype) else None if k is type(None) else k(1) for k in kinds]
-    with np.errstate(all="ignore"):
-        result = evaluate(primitive, inputs, {} if dtype is None else {"dtype": dtype})
-    return np.asarray(result).dtype

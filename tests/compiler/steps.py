@@ -1,0 +1,101 @@
+"""What tests of compiled steps share: builders of programs, and a step compared with itself run eagerly."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import backstory
+from backstory.compiler.replay import Replay
+from backstory.func import tree
+from backstory.tensor import Tensor
+
+BUILDERS: dict[str, Any] = {"replay": Replay}
+
+
+def values(x: Any) -> Any:
+    """Nested tensors and arrays as nested copies of arrays, anything else as it is."""
+    leaves, shape = tree.flatten(x)
+    return tree.build(shape, [x.detach().numpy().copy() if isinstance(x, Tensor) else x for x in leaves])
+
+
+def same(found: Any, expected: Any, exact: bool = False) -> None:
+    """Assert that nested values are equal, to float rounding, in shape and in dtype."""
+    (found, shape), (expected, wanted) = tree.flatten(found), tree.flatten(expected)
+    assert shape == wanted
+    for x, y in zip(found, expected, strict=True):
+        assert type(x) is type(y), (x, y)
+        if not isinstance(x, (np.ndarray, Tensor)):
+            assert x == y or (x != x and y != y)
+            continue
+        x, y = (np.asarray(v.detach().numpy() if isinstance(v, Tensor) else v) for v in (x, y))
+        assert (x.shape, x.dtype) == (y.shape, y.dtype)
+        if exact or x.dtype.kind != "f":
+            np.testing.assert_array_equal(x, y)
+        else:
+            single = x.dtype.itemsize < 8
+            rtol, atol = (2e-5, 2e-6) if single else (1e-11, 1e-13)
+            np.testing.assert_allclose(x, y, rtol=rtol, atol=atol)
+
+
+def trained(
+    make: Callable[[], tuple[Callable[..., Any], Any]],
+    calls: list[tuple[Any, ...]],
+    build: Any = None,
+    between: Callable[[int, Any], None] = lambda number, state: None,
+) -> tuple[list[Any], Any, Any]:
+    """The results of ``calls`` of a step that ``make`` makes anew, its state at the end, and the step.
+
+    ``make()`` gives a function and a nested state of modules, optimizers and tensors. With ``build`` the
+    function is compiled. Python's and this thread's random streams start from one seed.
+    """
+    backstory.manual_seed(11)
+    function, state = make()
+    step = function if build is None else backstory.compile(function, build=build)
+    backstory.manual_seed(12)
+    results = []
+    for number, arguments in enumerate(calls):
+        between(number, state)
+        results.append(values(step(*copy.deepcopy(arguments))))
+    return results, snapshot(state), step
+
+
+def snapshot(state: Any) -> Any:
+    """Parameters, buffers, gradients and optimizer states as nested lists of arrays and numbers."""
+    if isinstance(state, dict):
+        return {key: snapshot(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [snapshot(part) for part in state]
+    if isinstance(state, backstory.nn.Module):
+        return {
+            "state": snapshot(list(state.state_dict().values())),
+            "gradients": [None if p.grad is None else values(p.grad) for p in state.parameters()],
+            "versions": [p._version for p in state.parameters()],
+        }
+    if isinstance(state, backstory.optim.Optimizer):
+        saved = state.state_dict()
+        return snapshot([list(saved["state"].values()), [dict(g) for g in saved["param_groups"]]])
+    if isinstance(state, Tensor):
+        gradient = state.grad if state.is_leaf else None
+        return [values(state), None if gradient is None else values(gradient), state._version]
+    return state
+
+
+def alike(
+    make: Callable[[], tuple[Callable[..., Any], Any]],
+    calls: list[tuple[Any, ...]],
+    build: Any = None,
+    misses: int | None = 1,
+    between: Callable[[int, Any], None] = lambda number, state: None,
+) -> Any:
+    """Assert that a step does the same compiled as eagerly: results, state, draws; the step is returned."""
+    expected, state, _ = trained(make, calls, None, between)
+    found, own, step = trained(make, calls, build or Replay, between)
+    same(found, expected)
+    same(own, state)
+    if misses is not None:
+        assert step.cache_info().misses == misses, step.cache_info()
+    return step
