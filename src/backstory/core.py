@@ -142,7 +142,7 @@ def apply(op: Op, *args: Any, **params: Any) -> Tensor:
     mixed = False
     xp, trace = ctx.xp, ctx.trace
     if trace is not None:
-        trace.enter(op.name, args)
+        trace.enter(op, args)
     for i, a in enumerate(args):
         if isinstance(a, kind):
             if a.level:
@@ -244,6 +244,8 @@ def record(
     ctx = context()
     if ctx.anomaly is not None:
         ctx.anomaly.made(node)
+    if ctx.trace is not None:
+        ctx.trace.origins.made(node)
 
 
 @cache

@@ -13,7 +13,7 @@ import numpy as np
 from backstory.arrangement import Arrangement
 from backstory.core import Core, _tensor_namespace, apply, as_tensor, plain, tensor, wrap
 from backstory.errors import DtypeError, GraphError, ShapeError
-from backstory.graph import InferenceCounter, context
+from backstory.graph import InferenceCounter, context, structure
 from backstory.history import refresh, share_value
 from backstory.hooks import Handle, LeafHooks
 from backstory.inplace import InPlace
@@ -124,6 +124,8 @@ class Tensor(Methods, Arrangement, Operators, InPlace, Core, results=True):
                 instead="x.detach(), or compute it under backstory.no_grad()",
             )
         if self.requires_grad != bool(requires_grad):
+            if context().trace is None:
+                structure[0] += 1
             self._requires_grad = bool(requires_grad)
             self._view = self._view if self.level else None  # a leaf of its own
         return self

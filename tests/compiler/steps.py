@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 import backstory
+from backstory.compiler.program import build as native
 from backstory.compiler.replay import Replay
 from backstory.func import tree
 from backstory.tensor import Tensor
 
-BUILDERS: dict[str, Any] = {"replay": Replay}
+BUILDERS: dict[str, Any] = {"replay": Replay, "native": native}
 
 
 def values(x: Any) -> Any:
@@ -81,7 +82,7 @@ def snapshot(state: Any) -> Any:
     if isinstance(state, Tensor):
         gradient = state.grad if state.is_leaf else None
         return [values(state), None if gradient is None else values(gradient), state._version]
-    return state
+    return state if isinstance(state, (int, float, str, type(None))) else None
 
 
 def alike(

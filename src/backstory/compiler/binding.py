@@ -3,144 +3,143 @@
 A trace says where arrays and numbers come from, as *places*: ``("argument", i, ".array")``,
 ``("tensor", x)``, ``("gradient", x)``, ``("state", owner, key)``, ``("itself", array)`` for arrays;
 ``("group", optimizer, i)`` and ``("state", optimizer, parameter)`` for what numbers are read from. From these
-a small Python function is written that a call runs: it asks whether the program still is the right one,
-fetches what changed, runs the program, and leaves behind what the step would have left.
+the code of a call is written (:mod:`~.calling`), and the memory of inputs and outputs is kept here.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
+from backstory.compiler.calling import Code
+from backstory.compiler.differentiable import History
 from backstory.compiler.graph import Graph, Output, verify
-from backstory.compiler.guards import Names, fingerprint
+from backstory.compiler.guards import fingerprint, flags, settings
+from backstory.compiler.memory_map import Memory
 from backstory.compiler.numbers import HostNumber
 from backstory.compiler.replay import Program
 from backstory.compiler.symbols import Symbol
-from backstory.compiler.trace import Captured, Gradient, Trace, fits
+from backstory.compiler.trace import Captured, Gradient
+from backstory.compiler.traced import Traced
+from backstory.compiler.updates import fits
 from backstory.core import Core
 from backstory.errors import TraceError
 from backstory.func import tree
 from backstory.graph import structure
-from backstory.tensor import Tensor, wrap
+from backstory.tensor import Tensor
 
-__all__ = ["MISS", "Bound", "Deoptimized"]
+__all__ = ["Bound"]
 
-MISS = object()
-
-
-class Deoptimized(Exception):
-    """What the program took for granted does not hold for these arguments, though they are no error."""
+_SMALL = 4096  # bytes of a result that is copied for the caller rather than handed out
 
 
 class Bound:
-    """One program, and ``call(leaves)``, which runs it; it gives ``MISS`` where it is not the right one."""
+    """One program, and ``call(args, keywords)``, which runs it or gives ``MISS`` where it does not fit."""
 
-    def __init__(
-        self,
-        trace: Trace,
-        names: Names,
-        leaves: Sequence[Any],
-        outputs: Sequence[Any],
-        shape: Any,
-        build: Callable[[Graph], Program],
-    ) -> None:
-        self._trace, self._graph = trace, trace.graph
-        self._arguments = {id(x.array if isinstance(x, Tensor) else x): i for i, x in enumerate(leaves)}
-        self._env: dict[str, Any] = {"MISS": MISS, "structure": structure, "bound": self, "wrap": wrap}
-        self._places = {id(x): i for i, x in enumerate(self._graph.inputs)}
-        self.arrays: list[Any] = [None] * len(self._graph.inputs)
-        self._copies: dict[int, tuple[Any, Any]] = {}
+    def __init__(self, traced: Traced, build: Callable[[Graph], Program]) -> None:
+        trace = traced.trace
+        self.traced, self._trace, self.graph = traced, trace, trace.graph
+        self._leaves = {id(x): i for i, x in enumerate(traced.leaves) if isinstance(x, Tensor)}
+        self._grads = {id(g.before): g for g in trace.gradients.values() if g.before is not None}
+        self._code = Code()
         self._after: list[str] = []
-        self.results = [self._result(x) for x in outputs]
-        self._shape = shape
+        self._kept: list[tuple[int, str]] = []  # outputs whose memory stays, and who holds them
         for gradient in trace.gradients.values():
             self._leave_gradient(gradient)
+        leaves, shape = tree.flatten(traced.result)
+        self.history = History.of(traced)
+        results = [self._result(i, x) for i, x in enumerate(leaves)]
         self._leave_states()
-        self._events = self._told()
-        trace.refuse_escaped(self._known(outputs))
-        self._written = self._write_back()
-        self._modules = [(m, fingerprint(m)) for m in trace.modules.values()]
-        self._tensors = [(x, _flags(x)) for x, _ in trace.lifted.values()]
-        self.names, self.seen = names, structure[0]
-        verify(self._graph)
-        self.program = build(self._graph)
-        self.tensors = [self._new(j) for j in range(len(self._graph.outputs))]
-        self.source = "\n".join(self._lines(leaves))
-        self.call: Callable[[list[Any]], Any] = self._compiled()
-        del self._trace, self._arguments
+        told = self._told()
+        trace.refuse_escaped(self._known(leaves))
+        written = self._write_back()
+        self.stamps = [(m, fingerprint(m)) for m in trace.origins.modules.values()]
+        self._optimizers = [(x, settings(x)) for x in trace.updates.optimizers.values()]
+        self._tensors = [
+            (one.tensor, flags(one.tensor))
+            for one in trace.lifted.values()
+            if id(one.tensor) not in self._leaves and id(one.tensor) not in self._grads
+        ]
+        self.seen = structure[0]
+        verify(self.graph)
+        self.program = build(self.graph)
+        self.memory = Memory(self.program, self.graph, written)
+        if self.history is not None:
+            self.history.bind(build, self.memory)
+        self._write(told, results, shape)
+        self.call, self.source = self._code.compiled("call(args, keywords)")
+        del self._trace, self._leaves, self._grads, self._code
 
     # What a call leaves behind
 
-    def _name(self, value: Any) -> str:
-        """A name for an object in the code of the call."""
-        name = f"o{id(value):x}"
-        self._env[name] = value
-        return name
+    def _tensor(self, x: Any) -> str:
+        """The code for a tensor from outside."""
+        if id(x) in self._leaves:
+            return f"l{self._leaves[id(x)]}"
+        gradient = self._grads.get(id(x))
+        return self._code.name(x) if gradient is None else f"{self._tensor(gradient.tensor)}._grad"
 
     def _output(self, symbol: Symbol, label: str = "") -> int:
-        self._graph.outputs.append(Output(symbol.value, None, label))
-        return len(self._graph.outputs) - 1
+        self.graph.outputs.append(Output(symbol.value, None, label))
+        return len(self.graph.outputs) - 1
 
-    def _result(self, x: Any) -> str:
+    def _result(self, i: int, x: Any) -> str:
         """The code for one leaf of the result."""
         if isinstance(x, Core):
+            for gradient in self._trace.gradients.values():
+                if x is gradient.after:
+                    return f"{self._tensor(gradient.tensor)}._grad"
             if id(x) in self._trace.lifted:
-                place = self._arguments.get(id(self._trace.lifted[id(x)][1]))
-                return self._name(x) if place is None else f"leaves[{place}]"
+                return self._tensor(x)
             if x.level or not isinstance(x.array, Symbol):
                 raise TraceError(
                     "a compiled step returns a tensor of a transform",
                     why="it cannot outlive the transform",
                     instead="what the transform returns",
                 )
-            node = x.grad_fn
-            if node is not None and not node.freed:
-                raise TraceError(
-                    f"a compiled step returns the result of {node!r} with its history",
-                    why="the history of a call would have to be recorded after all",
-                    instead="backward() inside the step, backstory.no_grad() around the call, or x.detach()",
-                )
-            return f"bound.result({self._output(x.array, 'result')})"
+            j = self._output(x.array, "result")
+            if x.array.value.size * x.dtype.itemsize > _SMALL:
+                return f"memory.handed({j})"
+            return f"wrap(tensors[{j}].array.copy(), 0)"
         if isinstance(x, Symbol):
-            return f"bound.result({self._output(x, 'result')}).array"
+            return f"memory.handed({self._output(x, 'result')}).array"
         if isinstance(x, HostNumber):
             return x.name
-        return self._name(x) if not isinstance(x, (bool, int, str, type(None))) else repr(x)
+        return self._code.literal(x)
 
     def _leave_gradient(self, gradient: Gradient) -> None:
         """What the call does about ``tensor.grad``."""
-        after, x = gradient.after, gradient.tensor
+        after, owner = gradient.after, self._tensor(gradient.tensor)
         if after is gradient.before:
             return
-        _, array = self._trace.lifted.get(id(x), (x, x.array))
-        place = self._arguments.get(id(array))
-        owner = self._name(x) if place is None else f"leaves[{place}]"
         if after is None:
             self._after.append(f"{owner}._grad = None")
         elif isinstance(after.array, Symbol):
-            j = self._output(after.array, "gradient")
+            if after._requires_grad:
+                raise TraceError(
+                    "a compiled step leaves a gradient with a history (create_graph=True) in .grad",
+                    why="what each call computes has no history afterwards",
+                    instead="backstory.autograd.grad(..., create_graph=True), or p.grad = p.grad.detach()",
+                )
+            j = self._output(after.array, self._trace.label_of(gradient.tensor, "grad"))
+            self._kept.append((j, owner))
             self._after.append(f"{owner}._grad = tensors[{j}]")
         else:
-            self._after.append(f"{owner}._grad = {self._name(after)}")
+            self._after.append(f"{owner}._grad = {self._tensor(after)}")
 
     def _leave_states(self) -> None:
         """What the call does about the states of optimizers."""
-        for moved in self._trace.moved.values():
+        for moved in self._trace.updates.moved.values():
             for key, value in moved.new.items():
                 before = moved.old.get(key)
                 if isinstance(value, Symbol):
                     if not fits(before, value):
-                        self._after.append(
-                            f"{moved.name}[{key!r}] = tensors[{self._output(value, key)}].array.copy()"
-                        )
+                        j = self._output(value, key)
+                        self._after.append(f"{moved.name}[{key!r}] = tensors[{j}].array.copy()")
                 elif isinstance(value, HostNumber):
                     self._after.append(f"{moved.name}[{key!r}] = {value.name}")
                 elif value is not before:
-                    self._after.append(f"{moved.name}[{key!r}] = {value!r}")
+                    self._after.append(f"{moved.name}[{key!r}] = {self._code.literal(value)}")
 
     def _told(self) -> dict[int, list[str]]:
         """The code of what each follower is told after a call."""
@@ -153,23 +152,21 @@ class Bound:
         if isinstance(part, (tuple, list)):
             return f"({''.join(self._told_part(one) + ', ' for one in part)})"
         if isinstance(part, Symbol):
-            return f"tensors[{self._output(part, 'statistic')}].array"
-        if isinstance(part, HostNumber):
-            return part.name
-        return self._name(part) if not isinstance(part, (bool, int, str, type(None))) else repr(part)
+            j = self._output(part, "statistic")
+            self._kept.append((j, ""))
+            return f"tensors[{j}].array"
+        return part.name if isinstance(part, HostNumber) else self._code.literal(part)
 
-    def _known(self, outputs: Sequence[Any]) -> list[Symbol]:
+    def _known(self, leaves: Sequence[Any]) -> list[Symbol]:
         """The symbols that may outlive the trace, since a call makes them anew."""
         gradients = [g.after for g in self._trace.gradients.values()]
-        states = [v for moved in self._trace.moved.values() for v in moved.new.values()]
+        states = [v for moved in self._trace.updates.moved.values() for v in moved.new.values()]
         told = tree.flatten([event for _, event in self._trace.events])[0]
-        held = (getattr(x, "array", x) for x in (*outputs, *gradients, *states, *told))
+        held = (getattr(x, "array", x) for x in (*leaves, *gradients, *states, *told))
         return [x for x in held if isinstance(x, Symbol)]
 
     def _write_back(self) -> set[int]:
         """Outputs for all memory that the step changed; the places of the inputs concerned."""
-        self._places.update({id(x): i for i, x in enumerate(self._graph.inputs)})
-        self.arrays += [None] * (len(self._graph.inputs) - len(self.arrays))
         written = set()
         for captured in self._trace.captured.values():
             now = captured.symbol.value
@@ -180,187 +177,133 @@ class Bound:
                         why="whether the array is made anew in each call cannot be seen",
                         instead="a tensor, or the array as an argument of the step",
                     )
-                self._graph.outputs.append(Output(now, captured.input, captured.input.label))
-                written.add(self._places[id(captured.input)])
+                self.graph.outputs.append(Output(now, captured.input, captured.input.label))
+                written.add(self.graph.inputs.index(captured.input))
         return written
 
     # The code of a call
 
-    def _lines(self, leaves: Sequence[Any]) -> list[str]:
-        trace, numbers = self._trace, self._trace.numbers
-        lines = ["def call(leaves):", "    if structure[0] != bound.seen and not bound.stays(): return MISS"]
-        for look, value in self.names.looks:
-            test = f"{self._name(look)}()"
-            same = (
-                f"== {value!r}" if isinstance(value, (bool, int, float, str)) else f"is {self._name(value)}"
-            )
-            lines.append(f"    if not ({test} {same}): return MISS")
+    def _write(self, told: dict[int, list[str]], results: list[str], shape: Any) -> None:
+        trace, code, traced = self._trace, self._code, self.traced
+        code.env.update(bound=self, memory=self.memory, arrays=self.memory.arrays, run=self.program.run)
+        code.env.update(tensors=self.memory.tensors, numbers=self.program.numbers, counts=self.memory.counts)
+        code.circumstances(traced.modes)
+        code.unpack(traced.shape[0], "args", traced.leaves)
+        code.unpack(traced.shape[1], "keywords", traced.leaves)
+        self._one_by_one()
+        for look in traced.names.looks:
+            code.look(look)
         for gradient in trace.gradients.values():
             if gradient.read:
                 wrong = "is not None" if gradient.before is None else "is None"
-                lines.append(f"    if {self._name(gradient.tensor)}._grad {wrong}: return MISS")
+                code.forbid(f"{self._tensor(gradient.tensor)}._grad {wrong}")
         for follower, mode in trace.followers.values():
-            lines.append(f"    if {self._name(follower)}.mode() != {mode!r}: return MISS")
-        for name, place in numbers.owners.items():
-            lines.append(f"    {name} = {self._owner(place)}")
-        needed = _needed(
-            numbers.lines,
-            [
-                *numbers.guards,
-                *(h.name for h in trace.host_numbers),
-                *_named_in(self._after),
-                *self.results,
-                *numbers.equal.values(),
-            ],
-        )
-        lines += [f"    {name} = {code}" for name, code in numbers.lines.items() if name in needed]
-        lines += [f"    if {entry} != {name}: return MISS" for entry, name in numbers.equal.items()]
-        lines += [f"    if not ({name} == {value!r}): return MISS" for name, value in numbers.guards.items()]
+            code.forbid(f"{code.name(follower)}.mode() != {code.literal(mode)}")
+        for name, place in trace.numbers.owners.items():
+            code.add(f"{name} = {self._owner(place)}")
+        for owner, key in trace.numbers.absent:
+            code.forbid(f"{key!r} in {owner}")
+        hosts = [h.name for h in trace.host_numbers]
+        extra = [part for parts in told.values() for part in parts]
+        code.numbers(trace.numbers, [*hosts, *self._after, *results, *extra])
         for captured in trace.captured.values():
-            lines += self._fetched(captured)
+            self._fetch(captured)
+        self._run(told, hosts)
+        leaves = results
+        if self.history is not None:
+            sources = self.history.sources(self._tensor)
+            code.add(f"f = history.attached([{', '.join(results)}], [{sources}], before, args, keywords)")
+            code.env["history"] = self.history
+            leaves = [f"f[{i}]" for i in range(len(results))]
+        code.add(f"return {code.rebuilt(shape, leaves)}")
+
+    def _run(self, told: dict[int, list[str]], hosts: list[str]) -> None:
+        """From the draws to what the step leaves behind."""
+        trace, code = self._trace, self._code
         for draw in trace.draws:
-            place = self._places[id(draw.input)]
-            generator = "None" if draw.generator is None else self._name(draw.generator)
-            lines.append(f"    program.set_input({place}, draw({generator}, {self._name(draw.draw)}))")
-        lines += [f"    numbers[{i}] = {h.name}" for i, h in enumerate(trace.host_numbers)]
-        followers = [self._name(follower) for follower, _ in trace.followers.values()]
-        lines += [f"    {follower}.prepare()" for follower in followers]
-        lines += ["    renew()", "    run()"]
-        lines += [f"    {code}" for code in self._after]
-        for counter, moved in trace.versions:
+            place = self.graph.inputs.index(draw.input)
+            generator = "None" if draw.generator is None else code.name(draw.generator)
+            code.add(f"memory.draw({place}, {generator}, {code.name(draw.draw)})")
+        for i, name in enumerate(hosts):
+            code.add(f"numbers[{i}] = {name}")
+        followers = [code.name(follower) for follower, _ in trace.followers.values()]
+        for follower in followers:
+            code.add(f"{follower}.prepare()")
+        for j, owner in self._kept:
+            code.add(f"x = tensors[{j}]")
+            held = f"counts[{j}][0]" + (f" + ({owner}._grad is x)" if owner else "")
+            code.add(f"if refcount(x) != {held} or refcount(x.array) != counts[{j}][1]: memory.renew({j})")
+        if self.history is not None:
+            code.add("before = history.before()")
+        code.lines += ["    x = None", "    run()", *(f"    {line}" for line in self._after)]
+        for x, moved in trace.versions:
             if moved:
-                lines.append(f"    {self._name(counter)}[0] += {moved}")
-        lines.append("    if copies: bound.copy_back()")
+                code.add(f"{self._tensor(x)}._counter[0] += {moved}")
+        for module, mode in trace.modes:
+            code.add(f"bound.switch({code.name(module)}, {mode})")
+        code.add("if memory.copies: memory.copy_back()")
         for name, (follower, _) in zip(followers, trace.followers.values(), strict=True):
-            lines.append(f"    {name}.computed([{', '.join(self._events[id(follower)])}])")
-        lines.append(f"    return build(shape, [{', '.join(self.results)}])")
-        return lines
+            code.add(f"{name}.computed([{', '.join(told[id(follower)])}])")
 
     def _owner(self, place: tuple[Any, ...]) -> str:
         kind, optimizer, which = place
         if kind == "group":
-            return f"{self._name(optimizer)}.param_groups[{which}]"
-        return f"{self._name(optimizer)}.state[{self._name(which)}]"
+            return f"{self._code.name(optimizer)}.param_groups[{which}]"
+        return f"{self._code.name(optimizer)}.state[{self._tensor(which)}]"
 
-    def _fetched(self, captured: Captured) -> list[str]:
-        """The code that binds one array of the call where it is not the one of the last call."""
-        place, (kind, *where) = self._places[id(captured.input)], captured.place
-        if kind == "itself":
-            self.bind(place, where[0])
-            return []
+    def _place(self, captured: Captured) -> str:
+        """The code that finds an array of the call."""
+        kind, *where = captured.place
         if kind == "argument":
-            code = f"leaves[{where[0]}]{where[1]}"
-        elif kind == "tensor":
-            code = f"{self._name(where[0])}.array"
-        elif kind == "gradient":
-            code = f"{self._name(where[0])}._grad.array"
-        else:
-            code = f"{where[0]}[{where[1]!r}]"
-        return [
-            f"    x = {code}",
-            f"    if x is not arrays[{place}] and not bound.bind({place}, x): return MISS",
-        ]
+            return f"l{where[0]}{where[1]}"
+        if kind == "tensor":
+            return f"{self._tensor(where[0])}.array"
+        if kind == "gradient":
+            return f"{self._tensor(where[0])}._grad.array"
+        return f"{where[0]}.get({where[1]!r})"
 
-    def _compiled(self) -> Any:
-        self._env.update(
-            program=self.program,
-            arrays=self.arrays,
-            numbers=self.program.numbers,
-            renew=self.renew,
-            run=self.program.run,
-            tensors=self.tensors,
-            copies=self._copies,
-            build=tree.build,
-            shape=self._shape,
-            draw=_draw,
-        )
-        exec(compile(self.source, "<call of a compiled step>", "exec"), self._env)
-        return self._env.pop("call")
+    def _fetch(self, captured: Captured) -> None:
+        """Bind one array of the call where it is not the one of the last call."""
+        place = self.graph.inputs.index(captured.input)
+        if captured.place[0] == "itself":
+            self.memory.bind(place, captured.array)
+            return
+        self._code.add(f"x = {self._place(captured)}")
+        self._code.forbid(f"x is not arrays[{place}] and not memory.bind({place}, x)")
+
+    def _one_by_one(self) -> None:
+        """What was one array, or one tensor, in the trace must be one in each call."""
+        known = self.traced.otherwise_known()
+        for i, leaf in enumerate(self.traced.leaves):
+            if id(leaf) in known:
+                self._code.forbid(f"l{i} is not {self._code.name(leaf)}")
+            array = leaf.array if isinstance(leaf, Tensor) else leaf
+            captured = self._trace.captured.get(id(array))
+            own = f"l{i}.array" if isinstance(leaf, Tensor) else f"l{i}"
+            if captured is not None and (place := self._place(captured)) != own:
+                self._code.forbid(f"{own} is not {place}")
+        for one in self._trace.lifted.values():
+            own, captured = f"{self._tensor(one.tensor)}.array", self._trace.captured.get(id(one.array))
+            if captured is None or captured.place[0] in ("state", "itself"):
+                continue
+            if (place := self._place(captured)) != own:
+                self._code.forbid(f"{own} is not {place}")
 
     # What a call asks
 
     def stays(self) -> bool:
-        """Whether modules and tensors are what they were, though something somewhere changed."""
-        for module, was in self._modules:
-            if fingerprint(module) != was:
-                return False
-        for x, was in self._tensors:
-            if _flags(x) != was:
-                return False
+        """Whether modules, optimizers and tensors are what they were, though something somewhere changed."""
+        if any(fingerprint(module) != was for module, was in self.stamps):
+            return False
+        if any(settings(optimizer) != was for optimizer, was in self._optimizers):
+            return False
+        if any(flags(x) != was for x, was in self._tensors):
+            return False
         self.seen = structure[0]
         return True
 
-    def bind(self, place: int, array: np.ndarray) -> bool:
-        """Read input ``place`` from ``array``; false if it does not fit the program."""
-        value = self._graph.inputs[place].value
-        if array.shape != value.shape or array.dtype != value.dtype:
-            return False
-        self._copies.pop(place, None)
-        self.arrays[place] = array
-        if not (array.flags.c_contiguous and array.flags.aligned):
-            own = np.ascontiguousarray(array)
-            self._copies[place] = (array, own)
-            self.arrays[place] = None  # to be copied anew in the next call
-            array = own
-        self.program.set_input(place, array)
-        return True
-
-    def copy_back(self) -> None:
-        """What was written to copies of arrays that do not lie in order, into the arrays themselves."""
-        for place, (array, own) in self._copies.items():
-            if place in self._written:
-                np.copyto(array, own)
-
-    def _new(self, j: int) -> Any:
-        """A tensor with memory of its own for output ``j``; none for what goes into an input."""
-        output = self._graph.outputs[j]
-        if output.into is not None:
-            return None
-        x = wrap(np.empty(output.value.shape, output.value.dtype), 0)
-        self.program.set_output(j, x.array)
-        return x
-
-    def renew(self) -> None:
-        """New memory for every output of the last call that somebody still holds."""
-        for j, x in enumerate(self.tensors):
-            if x is not None and (sys.getrefcount(x) > 4 or sys.getrefcount(x.array) > 2):
-                self.tensors[j] = self._new(j)
-
-    def result(self, j: int) -> Any:
-        """Output ``j`` for the caller to keep."""
-        x = self.tensors[j]
-        self.tensors[j] = self._new(j)
-        return x
-
-
-def _flags(x: Any) -> tuple[Any, ...]:
-    """What of a tensor decides what is recorded."""
-    hooks = x._hooks
-    return x._requires_grad, None if hooks is None else (tuple(hooks.before), tuple(hooks.after))
-
-
-def _draw(generator: Any, draw: Callable[[Any], Any]) -> np.ndarray:
-    from backstory.arrays import eager
-
-    return np.ascontiguousarray(eager.draw(generator, draw))
-
-
-def _named_in(lines: Sequence[str]) -> list[str]:
-    """The names of numbers at the ends of assignments."""
-    return [line.rpartition(" = ")[2] for line in lines]
-
-
-def _needed(lines: dict[str, str], roots: Sequence[str]) -> set[str]:
-    """The names that ``roots`` are computed from."""
-    found: set[str] = set()
-    stack = [name for name in roots if name in lines]
-    while stack:
-        name = stack.pop()
-        if name not in found:
-            found.add(name)
-            stack += [
-                word
-                for word in lines[name].replace("(", " ").replace(")", " ").replace("-", " ").split()
-                if word in lines
-            ]
-    return found
+    def switch(self, module: Any, mode: bool) -> None:
+        """Switch a module to training or evaluation, as the step does."""
+        if module.training is not mode:
+            object.__setattr__(module, "training", mode)
+            structure[0] += 1

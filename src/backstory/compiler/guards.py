@@ -1,29 +1,32 @@
 """Under which circumstances a program is the right one: what a trace took for granted, to be asked again.
 
-A trace runs Python once. What Python then decided by modes, modules, hooks and the names that the step closes
-over is kept here with its value, so that a change leads to another program and not to a wrong result.
+A trace runs Python once. What Python then decided by modes, modules, hooks and the names that the step refers
+to is kept here with its value, so that a change leads to another program and not to a wrong result.
 """
 
 from __future__ import annotations
 
+import operator
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from backstory.graph import context
-from backstory.promotion import get_default_dtype
+import numpy as np
 
-__all__ = ["Names", "fingerprint", "modes"]
+from backstory.arrays import Generator, default_generator
+from backstory.core import Core
+from backstory.errors import TraceError
+from backstory.nn import Module
+from backstory.optim import Optimizer
 
-_PLAIN = (bool, int, float, str, bytes, type(None))
-_PACKAGE = __name__.partition(".")[0]
+__all__ = ["Look", "Names", "Streams", "fingerprint", "flags", "same", "settings", "unchanged"]
 
-
-def modes() -> tuple[Any, ...]:
-    """The modes of the thread that decide what an operation does."""
-    ctx = context()
-    level = ctx.levels[0]
-    return level.grad_enabled, ctx.inference, ctx.relu_at_zero, get_default_dtype(), ctx.anomaly is None
+PLAIN = (bool, int, float, str, bytes, type(None))
+_CONTAINERS = (list, tuple, dict, set)
+_LARGEST = 64  # containers with more entries are not looked into
+_MOST = 256  # names of one step
+_FOREIGN = ("backstory", "numpy", "builtins", "functools", "typing")
 
 
 def fingerprint(module: Any) -> tuple[Any, ...]:
@@ -37,65 +40,224 @@ def fingerprint(module: Any) -> tuple[Any, ...]:
             for name, x in register.items()
         ),
         None if hooks is None else tuple(tuple(getattr(hooks, kind)) for kind in type(hooks).__slots__),
-        tuple((name, x) for name, x in module.__dict__.items() if isinstance(x, _PLAIN)),
+        tuple((name, x) for name, x in module.__dict__.items() if isinstance(x, PLAIN)),
         id(module._observer),
     )
 
 
+def settings(optimizer: Optimizer) -> tuple[Any, ...]:
+    """What an optimizer is, numbers apart: its parameters by identity, and its hooks."""
+    groups = tuple(tuple(map(id, group["params"])) for group in optimizer.param_groups)
+    return groups, tuple(map(id, optimizer._before)), tuple(map(id, optimizer._after))
+
+
+def flags(x: Any) -> tuple[Any, ...]:
+    """What of a tensor decides what is recorded."""
+    hooks = x._hooks
+    return x._requires_grad, None if hooks is None else (tuple(hooks.before), tuple(hooks.after))
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A name: ``look`` holds it under ``key``, and it was ``value`` (``copy`` of what a container held).
+
+    ``kind`` is ``"cell"`` for a variable of an enclosing function; others are entries of a dict.
+    """
+
+    kind: str
+    holder: Any
+    key: str
+    value: Any
+    copy: Any
+
+    def now(self) -> Any:
+        """What it is at present."""
+        if self.kind == "cell":
+            return self.holder.cell_contents
+        return self.holder.get(self.key)
+
+    def holds(self) -> bool:
+        """Whether it still is what it was."""
+        now = self.now()
+        return same(now, self.value) if self.copy is None else unchanged(now, self.copy)
+
+    def restore(self) -> None:
+        """Let it be what it was."""
+        if self.kind == "cell":
+            self.holder.cell_contents = self.value
+        else:
+            self.holder[self.key] = self.value
+        if isinstance(self.value, list):
+            self.value[:] = self.copy
+        elif isinstance(self.value, dict):
+            self.value.clear()
+            self.value.update(self.copy)
+
+
 class Names:
-    """The global names and the enclosing variables that a function, and those that it calls, refer to."""
+    """The global names and enclosing variables that a function, and those that it calls, refer to.
+
+    Of objects, the attributes that the code names are looked at too; of small containers, the entries.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._looks: list[tuple[Callable[[], Any], Any]] = []
+        self.looks: list[Look] = []
         self._seen: set[int] = set()
-        self._add(function)
+        self._optimizers: list[tuple[Optimizer, list[dict[str, Any]]]] = []
+        self.add(function)
 
-    def _add(self, function: Any) -> None:
-        function = getattr(function, "__func__", function)
+    def add(self, function: Any) -> None:
+        """All that a function refers to."""
+        owner = getattr(function, "__self__", None)
+        function = getattr(function, "func", None) or getattr(function, "__func__", function)
         code = getattr(function, "__code__", None)
-        if code is None or id(code) in self._seen or _of_package(function):
+        if code is None or id(function) in self._seen or _foreign(function):
             return
-        self._seen.add(id(code))
-        for cell in function.__closure__ or ():
-            self._look(lambda cell=cell: cell.cell_contents)
-        for name in _global_names(code):
-            if name in function.__globals__:
-                self._look(lambda names=function.__globals__, name=name: names.get(name))
+        self._seen.add(id(function))
+        names = _names(code)
+        if owner is not None:
+            self._object(owner, names)
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                self._look("cell", cell, name, cell.cell_contents, names)
+            except ValueError:  # a variable that has no value yet
+                continue
+        space = function.__globals__
+        for name in sorted(names):
+            if name in space:
+                self._look("global", space, name, space[name], names)
 
-    def _look(self, look: Callable[[], Any]) -> None:
-        try:
-            value = look()
-        except ValueError:  # a variable that has no value yet
+    def add_object(self, x: Any, function: Any) -> None:
+        """What the code of a function asks of one of its arguments."""
+        code = getattr(getattr(function, "__func__", function), "__code__", None)
+        if code is not None:
+            self._object(x, _names(code))
+
+    def _look(self, kind: str, holder: Any, key: str, value: Any, names: set[str]) -> None:
+        if len(self.looks) == _MOST:
             return
-        if isinstance(value, types.ModuleType):
+        if isinstance(value, _CONTAINERS) and len(value) <= _LARGEST:
+            self.looks.append(
+                Look(kind, holder, key, value, value.copy() if hasattr(value, "copy") else value)
+            )
+            for part in value.values() if isinstance(value, dict) else value:
+                self._follow(part, names)
             return
-        self._looks.append((look, value))
+        if not isinstance(value, types.ModuleType):
+            self.looks.append(Look(kind, holder, key, value, None))
+        self._follow(value, names)
+
+    def _follow(self, value: Any, names: set[str]) -> None:
         if isinstance(value, types.FunctionType):
-            self._add(value)
+            self.add(value)
+        elif isinstance(value, Optimizer):
+            self.watch(value)
+        else:
+            self._object(value, names)
 
-    def hold(self) -> bool:
-        """Whether all of them still are what they were."""
-        return all(same(look(), value) for look, value in self._looks)
+    def _object(self, x: Any, names: set[str]) -> None:
+        space = getattr(x, "__dict__", None)
+        if (
+            space is None
+            or id(x) in self._seen
+            or isinstance(x, (Core, Module, Optimizer, type))
+            or _foreign(x if isinstance(x, types.ModuleType) else type(x))
+        ):
+            return
+        self._seen.add(id(x))
+        for name in sorted(names & space.keys()):
+            self._look("attribute", space, name, space[name], names)
 
-    @property
-    def looks(self) -> Sequence[tuple[Callable[[], Any], Any]]:
-        """How each is looked up, and what it was."""
-        return self._looks
+    def watch(self, optimizer: Optimizer) -> None:
+        """Keep the numbers of an optimizer's groups, to see whether the trace changes them."""
+        if all(known is not optimizer for known, _ in self._optimizers):
+            self._optimizers.append((optimizer, [dict(group) for group in optimizer.param_groups]))
+
+    def restore(self) -> tuple[list[Look], list[Any]]:
+        """Put back what the trace changed among the names and the settings of optimizers: what it was."""
+        changed = [look for look in self.looks if not look.holds()]
+        for look in changed:
+            look.restore()
+        moved = [
+            (group, key, before)
+            for optimizer, groups in self._optimizers
+            for group, old in zip(optimizer.param_groups, groups, strict=False)
+            for key, before in old.items()
+            if not same(group.get(key), before)
+        ]
+        for group, key, before in moved:
+            group[key] = before
+        return changed, moved
+
+    def refuse_changes(self) -> None:
+        """Put back what the trace changed, and refuse a step that changes what is Python's."""
+        changed, moved = self.restore()
+        if moved:
+            raise TraceError(
+                f"the step itself changes {moved[0][1]!r} of an optimizer's group",
+                why="the step is traced once, and Python's assignment would not happen again",
+                instead="the change between the calls: scheduler.step() or group[...] = ... outside",
+            )
+        if changed:
+            raise TraceError(
+                f"the step itself changes the Python value {changed[0].key!r}",
+                why="the step is traced once, and Python's assignment would not happen again",
+                instead="the change between the calls, or a tensor that is changed in place (x.add_(1))",
+            )
 
 
 def same(now: Any, then: Any) -> bool:
     """Whether it is the same object, or an equal number or text."""
-    return now is then or (now.__class__ is then.__class__ and isinstance(then, _PLAIN) and now == then)
+    return now is then or (now.__class__ is then.__class__ and isinstance(then, PLAIN) and now == then)
 
 
-def _of_package(function: Any) -> bool:
-    module = getattr(function, "__module__", None) or ""
-    return module == _PACKAGE or module.startswith(_PACKAGE + ".")
+def unchanged(now: Any, then: Any) -> bool:
+    """Whether a container holds the same objects, or equal numbers and texts, in the same places."""
+    if now.__class__ is not then.__class__ or len(now) != len(then):
+        return False
+    if isinstance(then, dict):
+        return unchanged(list(now), list(then)) and unchanged(list(now.values()), list(then.values()))
+    if isinstance(then, set):
+        return now == then
+    return all(map(operator.is_, now, then)) or all(map(same, now, then))
 
 
-def _global_names(code: types.CodeType) -> set[str]:
+def _foreign(x: Any) -> bool:
+    """Whether it is of this package, or of one that a step cannot change."""
+    module = getattr(x, "__module__", None) or getattr(x, "__name__", None) or ""
+    return str(module).partition(".")[0] in _FOREIGN
+
+
+def _names(code: types.CodeType) -> set[str]:
     found = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            found |= _global_names(constant)
+            found |= _names(constant)
     return found
+
+
+class Streams:
+    """NumPy's own random streams that a step could draw from, which a trace would freeze."""
+
+    def __init__(self, looks: list[Look]) -> None:
+        generators: list[Any] = [default_generator(), *(x.value for x in looks)]
+        streams = [x.numpy if isinstance(x, Generator) else x for x in generators]
+        found = [x.bit_generator for x in streams if isinstance(x, np.random.Generator)]
+        self._states = [(bits, repr(bits.state)) for bits in found]
+        self._global = _global_state()
+
+    def refuse_draws(self) -> None:
+        """Refuse a step that drew random numbers of its own."""
+        if self._global != _global_state() or any(repr(bits.state) != at for bits, at in self._states):
+            raise TraceError(
+                "the step draws random numbers from NumPy or Python",
+                why="the step is traced once, and the same numbers would come in every call",
+                instead="backstory.rand, randn, ... (drawn anew in each call), or the numbers as an argument",
+            )
+
+
+def _global_state() -> Any:
+    import random
+
+    keys = np.random.get_state(legacy=False)  # noqa: NPY002
+    return repr(keys["state"]["pos"]), keys["state"]["key"].tobytes(), random.getstate()

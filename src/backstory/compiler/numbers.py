@@ -8,12 +8,18 @@ A branch on it (``if momentum != 0``) is taken as it falls now, and the conditio
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from backstory.errors import ArgumentError
 
 __all__ = ["HostNumber", "Numbers", "Reading"]
+
+
+_ENTRY = re.compile(r"d\d+\[(.*)\]")
+_NAME = re.compile(r"h\d+")
+_LONGEST = 60  # characters of a label
 
 
 class HostNumber:
@@ -100,6 +106,8 @@ class Numbers:
         self.lines: dict[str, str] = {}
         self.guards: dict[str, Any] = {}
         self.equal: dict[str, str] = {}
+        self.labels: dict[str, str] = {}
+        self.absent: list[tuple[str, str]] = []  # keys that were asked for in vain, with their mapping
         self._names: dict[Any, str] = {}
         self._shared: dict[Any, HostNumber] = {}
 
@@ -108,6 +116,17 @@ class Numbers:
         name = self._names.setdefault(tuple(map(id, place)), f"d{len(self._names)}")
         self.owners.setdefault(name, place)
         return name
+
+    def label(self, name: str) -> str:
+        """What a number is, for people: ``-lr`` where the code says ``-h0``."""
+        code = self.lines[name]
+        entry = _ENTRY.fullmatch(code)
+        if code in self.labels:
+            return self.labels[code]
+        if entry is not None:
+            return entry[1].replace("'][", "[").strip("'")
+        readable = _NAME.sub(lambda found: self.label(found[0]) if found[0] in self.lines else found[0], code)
+        return readable if len(readable) <= _LONGEST else name
 
     def read(self, owner: str, key: str, value: Any, shared: Any = None) -> HostNumber:
         """``value``, which each call finds at ``owner[key]``.
@@ -124,6 +143,11 @@ class Numbers:
         if shared is not None:
             self._shared[shared, key, type(value), value] = number
         return number
+
+    def argument(self, i: int, code: str, value: float) -> HostNumber:
+        """A number that is an argument of the step."""
+        self.labels[code] = f"argument {i}"
+        return self._named(code, value)
 
     def _named(self, code: str, value: Any) -> HostNumber:
         name = self._names.setdefault(code, f"h{len(self.lines)}")
@@ -175,7 +199,11 @@ class Reading(Mapping[str, Any]):
         self._shared = shared
 
     def __getitem__(self, key: str) -> Any:
-        value = self._owner[key]
+        try:
+            value = self._owner[key]
+        except KeyError:
+            self._numbers.absent.append((self._name, key))
+            raise
         if isinstance(value, (bool, int, float)):
             return self._numbers.read(self._name, repr(key), value, self._shared)
         if isinstance(value, tuple) and value and all(isinstance(v, (int, float)) for v in value):

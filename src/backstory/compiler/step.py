@@ -1,30 +1,31 @@
 """``compile``: a function whose calls run a program instead of Python.
 
-A call looks for the program that fits its arguments and circumstances, and traces the function where there
-is none yet. Calls under a transform, or inside another compiled step, run the function itself.
+A call asks the programs that there are, the one used last first, whether they fit, and traces the function
+where none does. Calls under a transform, or inside another compiled step, run the function itself.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from backstory.compiler.binding import MISS, Bound, Deoptimized
-from backstory.compiler.guards import Names, modes
+from backstory.compiler.binding import Bound
+from backstory.compiler.calling import MISS
+from backstory.compiler.explanation import Explanation
+from backstory.compiler.guards import fingerprint, flags
 from backstory.compiler.program import build as native
 from backstory.compiler.replay import Program
-from backstory.compiler.trace import Trace
+from backstory.compiler.trace import Deoptimized
+from backstory.compiler.traced import traced
 from backstory.core import Core
 from backstory.errors import ArgumentError, TraceError
 from backstory.func import tree
 from backstory.graph import context, structure
-from backstory.tensor import Tensor
 
 __all__ = ["CacheInfo", "Step", "compile"]
 
@@ -83,82 +84,91 @@ class Step:
     def __init__(
         self, function: Callable[..., Any], strict: bool, maxsize: int, build: Callable[[Any], Program]
     ) -> None:
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         self._function, self._strict, self._maxsize, self._build = function, strict, maxsize, build
-        self._bound: OrderedDict[Any, list[Bound]] = OrderedDict()
+        self._bound: list[Bound] = []  # the one used last is first
         self._lock = threading.RLock()
         self._hits = self._misses = 0
         self._refused = False
-        self._name = getattr(function, "__name__", "the step")
+        self._name = getattr(function, "__name__", type(function).__name__)
+        _steps.add(self)
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
-        ctx = context()
-        leaves, shape = tree.flatten((args, keywords))
-        if (
-            self._refused
-            or ctx.trace is not None
-            or len(ctx.levels) > 1
-            or any(_of_transform(x) for x in leaves)
-        ):
-            return self._function(*args, **keywords)
-        key = (_described(leaves), repr(shape), modes())
         with self._lock:
-            try:
-                return self._run(key, leaves, shape)
-            except TraceError as error:
-                if self._strict:
-                    raise
-                self._refused = True
-                warnings.warn(f"{self._name} runs eagerly: {error}", UserWarning, stacklevel=2)
+            for i, bound in enumerate(self._bound):
+                try:
+                    result = bound.call(args, keywords)
+                except Deoptimized:
+                    return self._first(args, keywords, assumed=False)
+                if result is not MISS:
+                    self._hits += 1
+                    if i:
+                        self._bound.insert(0, self._bound.pop(i))
+                    return result
+            if not self._refused and _compilable(args, keywords):
+                try:
+                    return self._first(args, keywords)
+                except TraceError as error:
+                    if self._strict:
+                        raise
+                    self._refused = True
+                    warnings.warn(f"{self._name} runs eagerly: {error}", UserWarning, stacklevel=2)
         return self._function(*args, **keywords)
 
-    def _run(self, key: Any, leaves: list[Any], shape: Any) -> Any:
-        """Run the program for a call of this kind; where none holds, trace the function."""
-        for bound in self._bound.get(key, ()):
-            try:
-                result = bound.call(leaves)
-            except Deoptimized:
-                return self._traced(key, leaves, shape, assumed=False).call(leaves)
-            if result is not MISS:
-                self._hits += 1
-                self._bound.move_to_end(key)
-                return result
-        bound = self._traced(key, leaves, shape)
+    def _first(self, args: Any, keywords: Any, assumed: bool = True) -> Any:
+        """Make the program for a call of this kind, and run it."""
+        self._misses += 1
+        bound = Bound(self._traced(args, keywords, assumed), self._build)
         try:
-            result = bound.call(leaves)
+            result = bound.call(args, keywords)
         except Deoptimized:
-            return self._traced(key, leaves, shape, assumed=False).call(leaves)
-        assert result is not MISS, "a program does not hold for the call that it was traced for"
+            return self._first(args, keywords, assumed=False)
+        if result is MISS:
+            raise TraceError(
+                f"{self._name} changes in each call what it was traced for",
+                why="two tensors share memory that it changes, or a name that it reads changes by itself",
+                instead="x.clone() for one of two tensors that share memory",
+            )
+        self._bound.insert(0, bound)
+        del self._bound[self._maxsize :]
         return result
 
-    def _traced(self, key: Any, leaves: list[Any], shape: Any, assumed: bool = True) -> Bound:
-        self._misses += 1
-        bound = None
+    def _traced(self, args: Any, keywords: Any, assumed: bool) -> Any:
+        before, seen = structure[0], None
         for _ in range(2):  # a module may make its parts when it is first called
-            before = structure[0]
-            bound = traced(self._function, leaves, shape, self._build, assumed)
-            if structure[0] == before:
-                break
-        else:
-            raise TraceError(
-                f"{self._name} assigns to a module, or adds a hook, in every call",
-                why="the step is traced once, and the assignment would not happen again",
-                instead="a buffer that is changed in place (register_buffer), or the assignment outside",
+            found = traced(self._function, args, keywords, assumed)
+            stamps = [fingerprint(m) for m in found.trace.origins.modules.values()]
+            stamps += [flags(one.tensor) for one in found.trace.lifted.values()]
+            if structure[0] == before or stamps == seen:
+                return found
+            before, seen = structure[0], stamps
+        raise TraceError(
+            f"{self._name} assigns to a module, or adds a hook, in every call",
+            why="the step is traced once, and the assignment would not happen again",
+            instead="a buffer that is changed in place (register_buffer), or the assignment outside",
+        )
+
+    @property
+    def source(self) -> str:
+        """The code of the program used last: what a call does in Python, and the kernels that it runs."""
+        return self._account().source
+
+    def explain(self) -> str:
+        """What was traced, under which conditions it holds, what it reads and changes, and what was fused."""
+        return str(self._account())
+
+    def _account(self) -> Explanation:
+        if not self._bound:
+            raise ArgumentError(
+                f"{self._name} was not compiled yet",
+                why="a step is traced when it is first called",
+                instead="the account after a call",
             )
-        if not assumed:
-            self._bound.pop(key, None)
-        self._bound.setdefault(key, []).insert(0, bound)
-        self._bound.move_to_end(key)
-        while sum(map(len, self._bound.values())) > self._maxsize:
-            first = next(iter(self._bound))
-            self._bound[first].pop()
-            if not self._bound[first]:
-                del self._bound[first]
-        return bound
+        return Explanation(self._name, self._bound[0], self.cache_info())
 
     def cache_info(self) -> CacheInfo:
         """How many calls found their program (``hits``) or made it (``misses``), and how many there are."""
-        return CacheInfo(self._hits, self._misses, self._maxsize, sum(map(len, self._bound.values())))
+        return CacheInfo(self._hits, self._misses, self._maxsize, len(self._bound))
 
     def cache_clear(self) -> None:
         """Forget all programs."""
@@ -176,70 +186,22 @@ def _again(function: Any, strict: bool, maxsize: int, build: Any) -> Step:
     return Step(function, strict, maxsize, build)
 
 
-def _of_transform(x: Any) -> bool:
-    return isinstance(x, Core) and x.level != 0
+_steps: weakref.WeakSet[Step] = weakref.WeakSet()
 
 
-def _described(leaves: Sequence[Any]) -> tuple[Any, ...]:
-    """What of the arguments a program depends on; equal descriptions share one."""
-    places: dict[int, int] = {}
-    found: list[Any] = []
-    for i, x in enumerate(leaves):
-        if isinstance(x, Tensor):
-            array = x.array
-            found.append(
-                (type(x), array.shape, array.dtype, x._requires_grad, places.setdefault(id(array), i))
-            )
-        elif isinstance(x, np.ndarray):
-            found.append((np.ndarray, x.shape, x.dtype, False, places.setdefault(id(x), i)))
-        elif x.__class__ is float:
-            found.append(float)
-        else:
-            try:
-                hash(x)
-            except TypeError:
-                x = id(x)
-            found.append((type(x), x))
-    return tuple(found)
+def _after_fork() -> None:
+    """A lock that another thread held when the process was forked would never be released."""
+    for step in _steps:
+        step._lock = threading.RLock()
 
 
-def traced(
-    function: Callable[..., Any],
-    leaves: list[Any],
-    shape: Any,
-    build: Callable[[Any], Program],
-    assumed: bool,
-) -> Bound:
-    """The program of one call, with everything put back where it was before."""
-    trace = Trace()
-    trace.assumed = assumed
-    names = Names(function)
-    symbols = [_lifted(trace, i, x, leaves) for i, x in enumerate(leaves)]
-    args, keywords = tree.build(shape, symbols)
-    with trace.running():
-        for x in leaves:
-            if isinstance(x, Tensor):
-                trace.lift(x)
-        result = function(*args, **keywords)
-        trace.settle()
-        outputs, out_shape = tree.flatten(result)
-        del result, args, keywords, symbols
-    return Bound(trace, names, leaves, outputs, out_shape, build)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
-def _lifted(trace: Trace, i: int, x: Any, leaves: list[Any]) -> Any:
-    """An argument as the traced function receives it."""
-    if isinstance(x, Tensor):
-        if x._requires_grad and x.grad_fn is not None and context().levels[0].grad_enabled:
-            raise TraceError(
-                f"argument {i} of a compiled step is the result of {x.grad_fn!r}",
-                why="its history was recorded outside, and the step would walk back into it",
-                instead="x.detach(), or what computes it inside the step",
-            )
-        trace.incoming(x.array, "argument", f"argument {i}", ("argument", i, ".array"))
-        return x
-    if isinstance(x, np.ndarray):
-        return trace.incoming(x, "argument", f"argument {i}", ("argument", i, ""))
-    if x.__class__ is float:
-        return trace.numbers.read("leaves", str(i), x)
-    return x
+def _compilable(args: Any, keywords: Any) -> bool:
+    """Whether a call is one of level 0, outside of traces and observers."""
+    ctx = context()
+    if ctx.trace is not None or len(ctx.levels) > 1 or ctx.observer is not None or ctx.anomaly is not None:
+        return False
+    return not any(isinstance(x, Core) and x.level for x in tree.flatten((args, keywords))[0])

@@ -16,18 +16,36 @@ from typing import Any
 
 import numpy as np
 
-from backstory.compiler.graph import Graph, Input, Number, Origin, Value
+from backstory.compiler.graph import Graph, Input, Number, Value
+from backstory.compiler.guards import flags
 from backstory.compiler.namespace import Namespace
-from backstory.compiler.numbers import HostNumber, Numbers, Reading
+from backstory.compiler.numbers import HostNumber, Numbers
+from backstory.compiler.origins import Origins
 from backstory.compiler.signatures import signature
 from backstory.compiler.symbols import Symbol
+from backstory.compiler.updates import Updates
 from backstory.core import Core, tracing
 from backstory.errors import TraceError
 from backstory.graph import context, next_order
-from backstory.history import count_change, place_of, user_line
+from backstory.history import place_of, user_line
 from backstory.promotion import get_default_dtype
 
-__all__ = ["Captured", "Draw", "Gradient", "Moved", "Trace", "fits"]
+__all__ = ["Captured", "Deoptimized", "Draw", "Gradient", "Lifted", "Trace"]
+
+
+class Deoptimized(Exception):
+    """What the program took for granted does not hold for these arguments, though they are no error."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted:
+    """A tensor from outside, and what it gets back when the trace ends."""
+
+    tensor: Any
+    array: np.ndarray
+    flags: tuple[Any, ...]
+    grad_fn: Any
+    view: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,20 +77,6 @@ class Gradient:
     after: Any = None
 
 
-@dataclass(eq=False)
-class Moved:
-    """What a step of an optimizer leaves as the state of a parameter, and what it was before.
-
-    The new arrays are symbols and the new numbers :class:`HostNumber`; ``name`` is that of the state.
-    """
-
-    optimizer: Any
-    parameter: Any
-    name: str
-    old: Mapping[str, Any]
-    new: Mapping[str, Any]
-
-
 class Trace:
     """What a step did: its graph as far as it goes, and where the arrays that it touched belong."""
 
@@ -80,21 +84,22 @@ class Trace:
         self.namespace = Namespace(self)
         self.numbers = Numbers()
         self.graph = Graph([], [], [], [])
-        self.origin = Origin()
-        self.lifted: dict[int, tuple[Any, Any]] = {}  # tensors and the arrays that they get back
+        self.origins = Origins()
+        self.lifted: dict[int, Lifted] = {}
         self.captured: dict[int, Captured] = {}
         self.gradients: dict[int, Gradient] = {}
         self.draws: list[Draw] = []
-        self.moved: dict[tuple[int, int], Moved] = {}
-        self.optimizers: dict[int, Any] = {}
-        self.modules: dict[int, Any] = {}
+        self.updates = Updates(self)
+        self.switched: dict[int, tuple[Any, bool]] = {}  # modules, and whether they were training
         self.assumed = True
         self.followers: dict[int, tuple[Any, Any]] = {}  # who follows the step, and in which mode
         self.events: list[tuple[Any, tuple[Any, ...]]] = []  # what they are told after each call
         self._numbers: dict[str, tuple[Number, HostNumber]] = {}
         self._made: list[weakref.ref[Symbol]] = []
-        self._versions: dict[int, tuple[list[Any], int]] = {}
-        self.versions: list[tuple[list[Any], int]] = []  # counters of changes, and by how much each moves
+        self._versions: dict[int, tuple[Any, int]] = {}
+        self.versions: list[tuple[Any, int]] = []  # tensors, and how often their memory changes
+        self.altered: list[Any] = []
+        self.modes: list[tuple[Any, bool]] = []
         self.began = next_order()
 
     # Adding values
@@ -102,7 +107,7 @@ class Trace:
     def emit(self, primitive: str, inputs: Sequence[Any], params: Mapping[str, Any]) -> Value:
         """A new value of the graph."""
         shape, dtype = signature(primitive, inputs, params)
-        value = Value(primitive, tuple(inputs), dict(params), shape, dtype, self.origin)
+        value = Value(primitive, tuple(inputs), dict(params), shape, dtype, self.origins.now)
         self.graph.values.append(value)
         return value
 
@@ -142,7 +147,7 @@ class Trace:
         if array.size and not (array != array.flat[0]).any():
             params = {"shape": array.shape, "value": array.flat[0].item(), "dtype": array.dtype}
             return self._symbol(self.emit("full", (), params))
-        value = Value("constant", (), {"array": array.copy()}, array.shape, array.dtype, self.origin)
+        value = Value("constant", (), {"array": array.copy()}, array.shape, array.dtype, self.origins.now)
         self.graph.values.append(value)
         return self._symbol(value)
 
@@ -150,7 +155,7 @@ class Trace:
         """A number of the graph for a number that Python computes."""
         found = self._numbers.get(x.name)
         if found is None:
-            number = Number(len(self.graph.numbers), type(x.value), x.name)
+            number = Number(len(self.graph.numbers), type(x.value), self.numbers.label(x.name))
             self.graph.numbers.append(number)
             found = self._numbers[x.name] = (number, x)
         return found[0]
@@ -186,7 +191,7 @@ class Trace:
             return array
         found = self.captured.get(id(array))
         if found is None:
-            value = Value("input", (), {}, array.shape, array.dtype, self.origin)
+            value = Value("input", (), {}, array.shape, array.dtype, self.origins.now)
             entry = Input(value, kind, label)
             self.graph.inputs.append(entry)
             symbol = Symbol(value)
@@ -201,9 +206,13 @@ class Trace:
         """Let a tensor of level 0 hold a symbol until the trace ends."""
         array = x.array
         if array.__class__ is np.ndarray:
-            x.array = self.incoming(array, "state", x.name or "", ("tensor", x))
-            self.lifted[id(x)] = (x, array)
-            self._versions.setdefault(id(x._counter), (x._counter, x._counter[0]))
+            label = self.origins.labels.get(id(x)) or x.name or ""
+            self._lifted(x, self.incoming(array, "state", label, ("tensor", x)))
+
+    def _lifted(self, x: Any, symbol: Symbol) -> None:
+        self.lifted[id(x)] = Lifted(x, x.array, flags(x), x._grad_fn, x._view)
+        self._versions.setdefault(id(x._counter), (x, x._counter[0]))
+        x.array = symbol
 
     def reads_gradient(self, x: Any) -> None:
         """The step reads ``x.grad``, which may be from an earlier call."""
@@ -225,8 +234,12 @@ class Trace:
         """The gradient of ``x`` from an earlier call: each call finds the one that is there then."""
         array = x._grad.array
         if array.__class__ is np.ndarray:
-            self.lifted[id(x._grad)] = (x._grad, array)
-            x._grad.array = self.incoming(array, "state", "gradient", ("gradient", x))
+            self._lifted(x._grad, self.incoming(array, "state", self.label_of(x, "grad"), ("gradient", x)))
+
+    def label_of(self, x: Any, what: str) -> str:
+        """A label for what belongs to a tensor."""
+        name = self.origins.labels.get(id(x)) or x.name
+        return f"{name}.{what}" if name else what
 
     def copied(self, x: Any, dtype: Any) -> Symbol:
         """New memory with the entries of ``x``, which is a symbol, an array from outside or a number."""
@@ -241,12 +254,12 @@ class Trace:
 
     # What runs
 
-    def enter(self, name: str, args: Sequence[Any]) -> None:
+    def enter(self, op: Any, args: Sequence[Any]) -> None:
         """An operation of level 0 is about to run on ``args``."""
         for x in args:
             if isinstance(x, Core) and not x.level:
                 self.lift(x)
-        self.origin = Origin(name, self._path(), "forward", user_line())
+        self.origins.forward(op, args)
 
     def walks(self, node: Any) -> None:
         """The rule of a node is about to run."""
@@ -256,19 +269,18 @@ class Trace:
                 why="the step is traced once, and what was saved outside belongs to one computation",
                 instead="the whole forward pass inside the step, or x.detach() on the way in",
             )
-        self.origin = Origin(node.op.name, "", "backward", None)
+        self.origins.backward(node)
 
-    def calls(self, module: Any) -> None:
-        """A module is about to run."""
-        self.modules.setdefault(id(module), module)
-
-    def _path(self) -> str:
-        return ""
+    def switches(self, module: Any, mode: bool) -> None:
+        """A module is switched to training or evaluation: each call does it again."""
+        if module.training is not mode:
+            self.switched.setdefault(id(module), (module, module.training))
+            object.__setattr__(module, "training", mode)
 
     def draw(self, generator: Any, draw: Callable[[Any], Any]) -> Symbol:
         """Random numbers, drawn anew in each call."""
         like = np.asarray(draw(np.random.Generator(np.random.PCG64(0))))
-        value = Value("input", (), {}, like.shape, like.dtype, self.origin)
+        value = Value("input", (), {}, like.shape, like.dtype, self.origins.now)
         entry = Input(value, "draw", f"draw {len(self.draws)}")
         self.graph.inputs.append(entry)
         self.draws.append(Draw(entry, generator, draw))
@@ -281,7 +293,12 @@ class Trace:
         step is traced again without assumptions.
         """
         if self.assumed:
-            self.emit("check", (self.symbol(x).value,), {"test": test, "low": low, "high": high})
+
+            def failed(array: Any) -> None:
+                test(array)
+                raise Deoptimized
+
+            self.emit("check", (self.symbol(x).value,), {"test": failed, "low": low, "high": high})
         return self.assumed
 
     # Followers
@@ -299,55 +316,6 @@ class Trace:
         self.follow(follower)
         self.events.append((follower, event))
 
-    # Optimizers
-
-    def move(self, optimizer: Any, group: Mapping[str, Any]) -> None:
-        """An optimizer's rule on the parameters of one group."""
-        self.optimizers[id(optimizer)] = optimizer
-        before, self.origin = self.origin, Origin(type(optimizer).__name__, "", "update", user_line())
-        index = next(i for i, own in enumerate(optimizer.param_groups) if own is group)
-        name = self.numbers.owner("group", optimizer, index)
-        settings = Reading(self.numbers, name, group, lambda key, value: value, None)
-        try:
-            for p in group["params"]:
-                gradient = p.grad
-                if gradient is not None:
-                    self.lift(p)
-                    self.lift(gradient)
-                    self._move_one(optimizer, p, gradient, settings)
-        finally:
-            self.origin = before
-
-    def _move_one(self, optimizer: Any, p: Any, gradient: Any, settings: Any) -> None:
-        place = (id(optimizer), id(p))
-        moved = self.moved.get(place)
-        if moved is None:
-            name = self.numbers.owner("state", optimizer, p)
-            moved = self.moved[place] = Moved(optimizer, p, name, optimizer.state[p], optimizer.state[p])
-        name = moved.name
-
-        def state_array(key: str, value: Any) -> Any:
-            if not isinstance(value, np.ndarray):
-                return value
-            return self.incoming(value, "state", key, ("state", name, key))
-
-        state = Reading(self.numbers, name, moved.new, state_array, id(optimizer))
-        change, moved.new = optimizer.update(self.namespace, p.array, gradient.array, state, settings)
-        p.array.write(p.array + change)
-        count_change(p._counter, None)
-        if optimizer.changes is not None:
-            optimizer.changes[p] = change
-
-    def settle(self) -> None:
-        """The new states of optimizers go to the memory of the old."""
-        for moved in self.moved.values():
-            for key, value in moved.new.items():
-                before = moved.old.get(key)
-                if isinstance(value, Symbol) and fits(before, value):
-                    memory = self.incoming(before, "state", key, ("state", moved.name, key))
-                    if memory is not value:
-                        memory.write(value)
-
     # The whole
 
     @contextmanager
@@ -364,14 +332,54 @@ class Trace:
         finally:
             ctx.trace, ctx.xp = None, before
             tracing.remove(self)
-            for x, array in self.lifted.values():
-                x.array = array
-            for gradient in self.gradients.values():
-                gradient.after = gradient.tensor._grad
-                gradient.tensor._grad = gradient.before
-            self.versions = [(counter, counter[0] - at) for counter, at in self._versions.values()]
-            for counter, moved in self.versions:
-                counter[0] -= moved
+            self._restore()
+
+    def _restore(self) -> None:
+        """Let everything outside be what it was before the trace."""
+        self.altered = [
+            one.tensor
+            for one in self.lifted.values()
+            if flags(one.tensor) != one.flags or one.tensor._grad_fn not in (None, one.grad_fn)
+        ]
+        for one in self.lifted.values():
+            x = one.tensor
+            x.array, x._grad_fn, x._view = one.array, one.grad_fn, one.view
+            x._requires_grad = one.flags[0]
+        for gradient in self.gradients.values():
+            gradient.after = gradient.tensor._grad
+            gradient.tensor._grad = gradient.before
+        self.modes = [(module, module.training) for module, _ in self.switched.values()]
+        for module, training in self.switched.values():
+            object.__setattr__(module, "training", training)
+        self.versions = [(x, x._counter[0] - at) for x, at in self._versions.values()]
+        for x, moved in self.versions:
+            x._counter[0] -= moved
+
+    def fix(self) -> None:
+        """Let every view show what its memory holds at the end."""
+        for reference in self._made:
+            symbol = reference()
+            if symbol is not None:
+                _ = symbol.value
+
+    def refuse_altered(self) -> None:
+        """Refuse a step that gives tensors from outside a history, or freezes them: Python's doing, once."""
+        for gradient in self.gradients.values():
+            lifted = self.lifted.get(id(gradient.tensor))
+            if lifted is not None and lifted.grad_fn is not None and gradient.after is not gradient.before:
+                raise TraceError(
+                    f"backward() inside a step reaches an argument that {lifted.grad_fn!r} made",
+                    why="its history was recorded outside, and the step would walk back into it",
+                    instead="x.detach(), or what computes it inside the step",
+                )
+        if self.altered:
+            x = self.altered[0]
+            name = self.origins.labels.get(id(x)) or x.name or f"of shape {x.shape}"
+            raise TraceError(
+                f"the step changes requires_grad, the history or the hooks of the tensor {name} from outside",
+                why="the step is traced once, and what each call computes has no history afterwards",
+                instead="the change between the calls, or x.detach() of it inside",
+            )
 
     def refuse_escaped(self, known: Sequence[Symbol]) -> None:
         """Refuse a step that keeps a tensor of its trace: it would never be computed again."""
@@ -385,11 +393,6 @@ class Trace:
                     why="the step is traced once, and what it keeps would never be computed again",
                     instead="return it from the step, and keep what the call returns",
                 )
-
-
-def fits(array: Any, symbol: Symbol) -> bool:
-    """Whether the memory of ``array`` can take what ``symbol`` holds."""
-    return isinstance(array, np.ndarray) and array.shape == symbol.shape and array.dtype == symbol.dtype
 
 
 def _held_by_tensor(symbol: Symbol) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backstory.arrays import default_generator
 from backstory.core import apply, as_tensor
 from backstory.errors import ArgumentError, ShapeError
 from backstory.functions.shape import reshape
@@ -124,7 +123,8 @@ def rrelu(x: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = F
     x = as_tensor(x)
     if not training:
         return apply(TABLE["rrelu"], x, 0.5 * (lower + upper))
-    slopes = default_generator().numpy.uniform(lower, upper, x.shape)
+    shape = x.shape
+    slopes = context().xp.draw(None, lambda stream: stream.uniform(lower, upper, shape))
     return apply(TABLE["rrelu"], x, slopes.astype(x.dtype))
 
 

@@ -61,8 +61,8 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         ctx = context()
         observer = ctx.observer
-        if ctx.trace is not None:
-            ctx.trace.calls(self)
+        if ctx.trace is not None and not ctx.trace.origins.entered(self):
+            return ctx.trace.origins.run(self, args, kwargs)
         if observer is None:
             if self._observer is None:
                 if self._hooks is None:
@@ -311,9 +311,13 @@ class Module:
 
     def train(self: M, mode: bool = True) -> M:
         """Switch this module and all below to training (or evaluation) mode; returns it."""
-        structure[0] += 1
+        trace = context().trace
         for module in self.modules():
-            object.__setattr__(module, "training", mode)
+            if trace is not None:
+                trace.switches(module, mode)
+            elif module.training is not mode:
+                structure[0] += 1
+                object.__setattr__(module, "training", mode)
         return self
 
     def eval(self: M) -> M:

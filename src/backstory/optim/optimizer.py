@@ -172,7 +172,7 @@ class Optimizer(ABC):
         """Move the parameters of one group."""
         trace = context().trace
         if trace is not None:
-            trace.move(self, group)
+            trace.updates.move(self, group)
             return
         states, update, seen, here = self.state, self.update, self.changes, user_line()
         for p in group["params"]:

@@ -1,0 +1,225 @@
+"""Results of a compiled function that have a history: the call is one node, whose rule is a second program.
+
+The rule is traced together with the function, on symbols for the cotangents, and built when it first runs. It
+computes again what it needs of the forward pass, from the arrays and the random draws of the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backstory.autograd import Function, grad
+from backstory.compiler.graph import Graph, Input, Output, Value
+from backstory.compiler.symbols import Symbol
+from backstory.core import Core
+from backstory.errors import GraphError
+from backstory.func import tree
+from backstory.graph import Node, context
+from backstory.tensor import Tensor, wrap
+
+__all__ = ["History", "Rule", "rule"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """Gradients of results by what they were computed from: values that the graph has beside its own."""
+
+    places: list[int]  # of the results that have a history, among the leaves of the result
+    sources: list[Any]  # the tensors from outside that they lead to
+    cotangents: list[Input]
+    gradients: list[Value | None]
+    values: list[Value]
+
+
+def rule(trace: Any, result: Any) -> Rule | None:
+    """The rule of what a traced function returned; ``None`` if nothing of it has a history."""
+    leaves = tree.flatten(result)[0]
+    places = [i for i, x in enumerate(leaves) if isinstance(x, Core) and _live(trace, x)]
+    if not places:
+        return None
+    roots = [leaves[i] for i in places]
+    sources = _sources(roots)
+    hooks = [(x, x._hooks) for x in sources]
+    values = trace.graph.values
+    mark = len(values)
+    inputs = [Value("input", (), {}, x.shape, x.dtype) for x in roots]
+    cotangents = [wrap(Symbol(value), 0) for value in inputs]
+    for x, _ in hooks:  # they hear of the gradient where it arrives, once
+        x._hooks = None
+    try:
+        found = grad(roots, sources, cotangents, allow_unused=True) if sources else ()
+    finally:
+        for x, own in hooks:
+            x._hooks = own
+    gradients = [None if g is None else g.array.value for g in found]
+    own = values[mark:]
+    del values[mark:]
+    return Rule(places, sources, [Input(v, "argument", "cotangent") for v in inputs], gradients, own)
+
+
+def _live(trace: Any, x: Any) -> bool:
+    """Whether a backward walk could still start at ``x``."""
+    if x.level or x.grad_fn is None or id(x) in trace.lifted:
+        return False
+    stack, seen = [x.grad_fn], set()
+    while stack:
+        node = stack.pop()
+        if node.freed or node.order < trace.began:
+            return False
+        seen.add(node)
+        stack += [edge for edge in node.edges if edge.__class__ is Node and edge not in seen]
+    return True
+
+
+def _sources(roots: Sequence[Any]) -> list[Any]:
+    """The leaves that a graph leads to, each once."""
+    found: dict[int, Any] = {}
+    stack, seen = [x.grad_fn for x in roots], set()
+    while stack:
+        edge = stack.pop()
+        if edge.__class__ is not Node:
+            if edge is not None:
+                found[id(edge)] = edge
+        elif edge not in seen:
+            seen.add(edge)
+            stack += edge.edges
+    return list(found.values())
+
+
+class History:
+    """The second program of a bound one, and the node that each call makes."""
+
+    def __init__(self, traced: Any) -> None:
+        self._traced, self._rule, self._graph = traced, traced.rule, traced.trace.graph
+        self._program: Any = None
+
+    @staticmethod
+    def of(traced: Any) -> History | None:
+        """For a trace whose results have a history."""
+        return None if traced.rule is None else History(traced)
+
+    def bind(self, build: Callable[[Graph], Any], memory: Any) -> None:
+        """Say how programs are built, and where the arrays of a call are."""
+        self._build, self._memory = build, memory
+        self._lean = lean = _lean(self._graph, self._rule)
+        self._needed = [self._graph.inputs.index(x) for x in lean.inputs if x not in self._rule.cotangents]
+        changed = {id(output.into) for output in self._graph.outputs if output.into is not None}
+        self._changed = [i for i in self._needed if id(self._graph.inputs[i]) in changed]
+        self._pure = not changed and not self._traced.trace.draws
+
+    def sources(self, code: Callable[[Any], str]) -> str:
+        """The code for the tensors that the results lead to."""
+        return ", ".join(map(code, self._rule.sources))
+
+    def before(self) -> dict[int, np.ndarray]:
+        """Copies of what the coming run changes and the rule needs."""
+        return {i: self._memory.held(i).copy() for i in self._changed}
+
+    def attached(
+        self, results: list[Any], sources: list[Any], before: Any, args: Any, keywords: Any
+    ) -> list[Any]:
+        """The results of a call, with the node that the call is."""
+        memory = self._memory
+        arrays = [before[i] if i in before else memory.held(i) for i in self._needed]
+        call = _Call(self, arrays, list(memory.program.numbers), (args, keywords))
+        moving = [results[i] for i in self._rule.places]
+        saved = self._saved(args, keywords)
+        outputs = _Compiled.apply(call, moving, saved, *sources)
+        for i, x in zip(self._rule.places, outputs, strict=True):
+            results[i] = x
+        return results
+
+    def _saved(self, args: Any, keywords: Any) -> list[Any]:
+        """The tensors whose memory the rule reads: nobody may change it until then."""
+        leaves = tree.flatten((args, keywords))[0]
+        own = {id(x): i for i, x in enumerate(self._traced.leaves)}
+        needed = {id(self._graph.inputs[i]) for i in self._needed if i not in self._changed}
+        found = []
+        for one in self._traced.trace.lifted.values():
+            captured = self._traced.trace.captured.get(id(one.array))
+            if captured is not None and id(captured.input) in needed and captured.place[0] != "gradient":
+                place = own.get(id(one.tensor))
+                found.append(one.tensor if place is None else leaves[place])
+        return found
+
+    def pulled(self, call: _Call, cotangents: Sequence[Any]) -> list[Any]:
+        """The gradients of the sources of one call."""
+        program, lean = self._built()
+        program.numbers[:] = call.numbers
+        for i, array in enumerate(call.arrays):
+            program.set_input(i, array)
+        for i, g in enumerate(cotangents):
+            program.set_input(len(call.arrays) + i, np.array(g.array, order="C"))
+        fresh = [np.empty(output.value.shape, output.value.dtype) for output in lean.outputs]
+        for j, array in enumerate(fresh):
+            program.set_output(j, array)
+        program.run()
+        found = iter(fresh)
+        return [None if g is None else wrap(next(found), 0) for g in self._rule.gradients]
+
+    def again(self, call: _Call, sources: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+        """The gradients with a history of their own: the function is run step by step."""
+        if not self._pure:
+            raise GraphError(
+                "a derivative of a derivative through a compiled function that draws or changes state",
+                why="the function would have to run once more, with other draws",
+                instead="both derivatives inside the compiled function",
+            )
+        args, keywords = call.arguments
+        with_grad = context().levels[0].grad_enabled
+        context().levels[0].grad_enabled = True
+        try:
+            leaves = tree.flatten(self._traced.function(*args, **keywords))[0]
+            roots = [leaves[i] for i in self._rule.places]
+        finally:
+            context().levels[0].grad_enabled = with_grad
+        return list(grad(roots, sources, cotangents, create_graph=with_grad, allow_unused=True))
+
+    def _built(self) -> Any:
+        if self._program is None:
+            self._program = self._build(self._lean)
+        return self._program, self._lean
+
+
+class _Call:
+    """What one call leaves for its rule."""
+
+    def __init__(self, history: History, arrays: list[Any], numbers: list[Any], arguments: Any) -> None:
+        self.history, self.arrays, self.numbers, self.arguments = history, arrays, numbers, arguments
+
+
+class _Compiled(Function):
+    """One call of a compiled function, as a node."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, outputs: list[Tensor], saved: list[Tensor], *sources: Tensor) -> Any:
+        ctx.call, ctx.sources = call, sources
+        ctx.save_for_backward(*saved)
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        _ = ctx.saved_tensors  # of a freed graph it is refused
+        history = ctx.call.history
+        if context().levels[0].grad_enabled or any(g.level for g in cotangents):
+            parts = history.again(ctx.call, ctx.sources, cotangents)
+        else:
+            parts = history.pulled(ctx.call, cotangents)
+        return (None, None, None, *parts)
+
+
+def _lean(graph: Graph, rule: Rule) -> Graph:
+    """The graph of a rule alone: its gradients, and what of the forward pass they need."""
+    needed = {g for g in rule.gradients if g is not None}
+    values = []
+    for value in reversed([*graph.values, *rule.values]):
+        if value in needed:
+            values.append(value)
+            needed.update(value.values)
+    inputs = [x for x in graph.inputs if x.value in needed] + rule.cotangents
+    outputs = [Output(g, None, "gradient") for g in rule.gradients if g is not None]
+    return Graph(inputs, graph.numbers, values[::-1], outputs)

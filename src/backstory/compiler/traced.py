@@ -1,0 +1,89 @@
+"""One trace of a function for one kind of arguments, with everything put back where it was before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backstory.compiler.calling import modes
+from backstory.compiler.differentiable import Rule, rule
+from backstory.compiler.guards import Names, Streams
+from backstory.compiler.trace import Trace
+from backstory.errors import TraceError
+from backstory.func import tree
+from backstory.tensor import Tensor
+
+__all__ = ["Traced", "traced"]
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A trace, the arguments that it was made for, what the function returned, and what it took as given."""
+
+    function: Callable[..., Any]
+    trace: Trace
+    names: Names
+    leaves: list[Any]
+    shape: Any
+    result: Any
+    modes: tuple[Any, ...]
+    rule: Rule | None
+
+    def otherwise_known(self) -> set[int]:
+        """Tensors that the step may reach in another way than as arguments."""
+        found = set(self.trace.origins.labels)
+        found |= {id(moved.parameter) for moved in self.trace.updates.moved.values()}
+        for look in self.names.looks:
+            found.add(id(look.value))
+            if look.copy is not None:
+                entries = look.copy.values() if isinstance(look.copy, dict) else look.copy
+                found |= set(map(id, entries))
+        return found
+
+
+def traced(function: Callable[..., Any], args: Any, keywords: Any, assumed: bool) -> Traced:
+    """Run ``function`` once on symbols."""
+    leaves, shape = tree.flatten((args, keywords))
+    trace = Trace()
+    trace.assumed = assumed
+    names, circumstances = Names(function), modes()
+    for leaf in leaves:
+        names.add_object(leaf, function)
+    streams = Streams(names.looks)
+    symbols = [_lifted(trace, i, x) for i, x in enumerate(leaves)]
+    given, named = tree.build(shape, symbols)
+    try:
+        with trace.running():
+            for x in leaves:
+                if isinstance(x, Tensor):
+                    trace.lift(x)
+                    x._grad_fn, x._view = None, None
+            result = function(*given, **named)
+            del given, named, symbols
+            trace.updates.settle()
+            own = rule(trace, result)
+            trace.fix()
+    except TraceError:
+        names.restore()
+        raise
+    names.refuse_changes()
+    streams.refuse_draws()
+    trace.refuse_altered()
+    return Traced(function, trace, names, leaves, shape, result, circumstances, own)
+
+
+def _lifted(trace: Trace, i: int, x: Any) -> Any:
+    """An argument as the traced function receives it."""
+    if isinstance(x, Tensor):
+        trace.incoming(x.array, "argument", f"argument {i}", ("argument", i, ".array"))
+        return x
+    if isinstance(x, np.ndarray):
+        return trace.incoming(x, "argument", f"argument {i}", ("argument", i, ""))
+    if x.__class__ is float:
+        return trace.numbers.argument(i, f"l{i}", x)
+    if isinstance(x, np.floating):
+        return trace.numbers.argument(i, f"float(l{i})", float(x))
+    return x

@@ -1,0 +1,298 @@
+"""Whole training steps, compiled and eager: the same results, state, gradients, draws and versions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from compiler.steps import BUILDERS, alike
+from optim.rules import MAXIMIZE, SETTINGS
+
+import backstory
+from backstory import nn, optim
+from backstory.nn import functional as F
+from backstory.optim import lr_scheduler
+
+
+@pytest.fixture(params=BUILDERS)
+def build(request):
+    return BUILDERS[request.param]
+
+
+def batches(count=4, shape=(6, 3), classes=None, seed=3):
+    rng = np.random.default_rng(seed)
+    return [
+        (
+            backstory.tensor(rng.normal(size=shape)),
+            backstory.tensor(
+                rng.integers(0, classes, shape[0]) if classes else rng.normal(size=(shape[0], 2))
+            ),
+        )
+        for _ in range(count)
+    ]
+
+
+def network():
+    return nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)).double()
+
+
+def training(model, optimizer, loss=F.mse_loss, between=lambda model: None, late=False):
+    def step(x, y):
+        if not late:
+            optimizer.zero_grad()
+        value = loss(model(x), y)
+        value.backward()
+        between(model)
+        optimizer.step()
+        if late:
+            optimizer.zero_grad()
+        return value
+
+    return step, [model, optimizer]
+
+
+def made(kind, settings, **more):
+    def make():
+        model = network()
+        return training(model, kind(model.parameters(), **settings), **more)
+
+    return make
+
+
+RULES = [*SETTINGS, *MAXIMIZE]
+
+
+@pytest.mark.parametrize("number", range(len(RULES)), ids=[f"{k.__name__}-{s}" for k, s in RULES])
+def test_every_optimizer_takes_the_same_steps(number, build):
+    kind, settings = RULES[number]
+    climbs = {"maximize": True} if number >= len(SETTINGS) else {}
+    first = 2 if settings.get("dampening") else 1  # the first step is not damped
+    alike(made(kind, {**settings, **climbs}), batches(5), build, misses=first)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["zeroed first", "zeroed last"])
+@pytest.mark.parametrize("to_none", [True, False])
+def test_gradients_are_zeroed_first_or_last_to_none_or_to_zero(late, to_none, build):
+    def make():
+        model = network()
+        optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+        def step(x, y):
+            if not late:
+                optimizer.zero_grad(set_to_none=to_none)
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            optimizer.step()
+            if late:
+                optimizer.zero_grad(set_to_none=to_none)
+            return loss
+
+        return step, [model, optimizer]
+
+    alike(make, batches(), build, misses=1 if to_none else 2)  # at first there are none to zero
+
+
+def test_gradients_accumulate_over_two_backwards_and_over_calls(build):
+    def make():
+        model = network()
+
+        def step(x, y):
+            F.mse_loss(model(x), y).backward()
+            loss = (model(x) ** 2).sum()
+            loss.backward()
+            return loss
+
+        return step, model
+
+    alike(make, batches(), build, misses=2)  # without gradients from before, and with them
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        lambda model: nn.utils.clip_grad_norm_(model.parameters(), 0.05),
+        lambda model: nn.utils.clip_grad_norm_(model.parameters(), 1e6),
+        lambda model: nn.utils.clip_grad_value_(model.parameters(), 0.01),
+    ],
+    ids=["norm", "larger norm", "value"],
+)
+def test_clipped_gradients(clip, build):
+    alike(made(optim.SGD, {"lr": 0.1, "momentum": 0.9}, between=clip), batches(), build)
+
+
+SCHEDULES = {
+    "step": lambda optimizer: lr_scheduler.StepLR(optimizer, 1, 0.5),
+    "cosine": lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 4),
+    "one cycle": lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9),
+}
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.NAdam])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_acts_without_another_trace(name, kind, build):
+    def make():
+        model = network()
+        more = {"momentum": 0.9} if kind is optim.SGD else {}
+        optimizer = kind(model.parameters(), lr=0.1, **more)
+        step, _ = training(model, optimizer)
+        return step, [model, optimizer, SCHEDULES[name](optimizer)]
+
+    def between(number, state):
+        if number:
+            state[2].step()
+
+    def make_plain():
+        step, state = make()
+        state[2].optimizer = state[1]
+        return step, state
+
+    alike(make_plain, batches(6), build, between=between)
+
+
+def test_groups_have_rates_of_their_own(build):
+    def make():
+        model = network()
+        groups = [{"params": model[0].parameters(), "lr": 0.01}, {"params": model[2].parameters()}]
+        return training(model, optim.Adam(groups, lr=0.1))
+
+    alike(make, batches(), build)
+
+
+def test_two_optimizers_in_one_step(build):
+    def make():
+        model = network()
+        first = optim.Adam(model[0].parameters(), lr=0.1)
+        second = optim.SGD(model[2].parameters(), lr=0.1)
+
+        def step(x, y):
+            for optimizer in (first, second):
+                optimizer.zero_grad()
+            loss = F.mse_loss(model(x), y)
+            loss.backward()
+            first.step()
+            second.step()
+            return loss
+
+        return step, [model, first, second]
+
+    alike(make, batches(), build)
+
+
+def test_two_updates_in_one_step(build):
+    def make():
+        model = network()
+        optimizer = optim.Adam(model.parameters(), lr=0.1)
+
+        def step(x, y):
+            for _ in range(2):
+                optimizer.zero_grad()
+                loss = F.mse_loss(model(x), y)
+                loss.backward()
+                optimizer.step()
+            return loss
+
+        return step, [model, optimizer]
+
+    alike(make, batches(), build)
+
+
+def layer_cases():
+    images, sequences = (4, 2, 6, 6), (4, 5, 3)
+    return {
+        "dropout": (lambda: nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 2)), (6, 3)),
+        "rrelu": (lambda: nn.Sequential(nn.Linear(3, 8), nn.RReLU(), nn.Linear(8, 2)), (6, 3)),
+        "batch norm": (lambda: nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU()), (6, 3)),
+        "batch norm 2d": (lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU()), images),
+        "layer norm": (lambda: nn.Sequential(nn.Linear(3, 8), nn.LayerNorm(8), nn.GELU()), (6, 3)),
+        "prelu": (lambda: nn.Sequential(nn.Linear(3, 8), nn.PReLU(), nn.Linear(8, 2)), (6, 3)),
+        "convolutions": (
+            lambda: nn.Sequential(
+                nn.Conv2d(2, 4, 3, padding=1, stride=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
+            ),
+            images,
+        ),
+        "average pool": (lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.AvgPool2d(2), nn.ELU()), images),
+        "conv1d": (lambda: nn.Sequential(nn.Conv1d(5, 4, 2, groups=1), nn.Softplus()), sequences),
+        "rnn": (lambda: First(nn.RNN(3, 4, batch_first=True)), sequences),
+        "lstm": (lambda: First(nn.LSTM(3, 4, num_layers=2, batch_first=True)), sequences),
+        "gru": (lambda: First(nn.GRU(3, 4, bidirectional=True, batch_first=True)), sequences),
+    }
+
+
+class First(nn.Module):
+    """The first of what a module returns."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)[0]
+
+
+@pytest.mark.parametrize("name", layer_cases())
+def test_layers_train_with_the_same_draws_and_statistics(name, build):
+    build_model, shape = layer_cases()[name]
+    rng = np.random.default_rng(0)
+    calls = [(backstory.tensor(rng.normal(size=shape)),) for _ in range(3)]
+
+    def make():
+        model = build_model().double()
+        # Gradients that are zero but for rounding are no matter of Adam's here.
+        optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+
+        def step(x):
+            optimizer.zero_grad()
+            loss = (model(x) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step, [model, optimizer]
+
+    alike(make, calls, build)
+
+
+def test_embedding_is_traced_for_all_indices(build):
+    def make():
+        table, head = nn.Embedding(7, 4).double(), nn.Linear(4, 2).double()
+        optimizer = optim.Adam([*table.parameters(), *head.parameters()], lr=0.1)
+
+        def step(indices, y):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(head(table(indices)), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step, [table, head, optimizer]
+
+    rng = np.random.default_rng(0)
+    calls = [tuple(backstory.tensor(rng.integers(0, n, 6)) for n in (7, 2)) for _ in range(4)]
+    alike(make, calls, build)
+
+
+LOSSES = {
+    "mse": (nn.MSELoss(), None),
+    "l1": (nn.L1Loss(), None),
+    "smooth l1": (nn.SmoothL1Loss(), None),
+    "huber": (nn.HuberLoss(), None),
+    "cross entropy": (nn.CrossEntropyLoss(), 2),
+    "cross entropy, smoothed": (nn.CrossEntropyLoss(label_smoothing=0.1), 2),
+    "bce with logits": (nn.BCEWithLogitsLoss(), None),
+    "kl": (lambda x, y: F.kl_div(F.log_softmax(x, -1), F.softmax(y, -1), reduction="batchmean"), None),
+    "nll": (lambda x, y: F.nll_loss(F.log_softmax(x, -1), y), 2),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses(name, build):
+    loss, classes = LOSSES[name]
+    alike(made(optim.SGD, {"lr": 0.1}, loss=loss), batches(classes=classes), build)
+
+
+def test_single_precision_trains_alike(build):
+    def make():
+        model = network().float()
+        return training(model, optim.Adam(model.parameters(), lr=0.01))
+
+    alike(make, [(x.float(), y.float()) for x, y in batches()], build)
