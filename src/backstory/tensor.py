@@ -124,8 +124,10 @@ class Tensor(Methods, Arrangement, Operators, InPlace, Core, results=True):
                 instead="x.detach(), or compute it under backstory.no_grad()",
             )
         if self.requires_grad != bool(requires_grad):
-            if context().trace is None:
+            if (trace := context().trace) is None:
                 structure[0] += 1
+            else:
+                trace.lift(self)
             self._requires_grad = bool(requires_grad)
             self._view = self._view if self.level else None  # a leaf of its own
         return self

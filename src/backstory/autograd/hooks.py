@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from backstory.errors import GraphError, ShapeError
 from backstory.graph import Node, context
 from backstory.hooks import Extra, LeafHooks
@@ -21,7 +19,7 @@ def seen(g: Any, place: Any, create_graph: bool) -> Tensor:
     """A cotangent of the walk as users see it: a tensor of the level that the walk is on."""
     if isinstance(g, Tensor) and (create_graph or g.level >= place.level):
         return g
-    return wrap(g if isinstance(g, Tensor) else np.asarray(g), place.level)
+    return wrap(g if isinstance(g, Tensor) else context().xp.asarray(g), place.level)
 
 
 def unseen(g: Tensor, place: Any, create_graph: bool) -> Any:
