@@ -98,7 +98,7 @@ class Bound:
                     instead="what the transform returns",
                 )
             j = self._output(x.array, "result")
-            if x.array.value.size * x.dtype.itemsize > _SMALL:
+            if x.array.size * x.array.itemsize > _SMALL:
                 return f"memory.handed({j})"
             return f"wrap(tensors[{j}].array.copy(), 0)"
         if isinstance(x, Symbol):

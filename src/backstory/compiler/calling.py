@@ -154,7 +154,7 @@ class Code:
 
     # What is given back
 
-    def rebuilt(self, tree: Any, leaves: Sequence[str]) -> str:
+    def rebuilt(self, tree: Any, leaves: Any) -> str:
         """The expression of a nested result, whose leaf i is the expression ``leaves[i]``."""
         if tree is None:
             return "None"

@@ -138,7 +138,7 @@ class Names:
             return
         if isinstance(value, _CONTAINERS) and len(value) <= _LARGEST:
             self.looks.append(
-                Look(kind, holder, key, value, value.copy() if hasattr(value, "copy") else value)
+                Look(kind, holder, key, value, value if isinstance(value, tuple) else value.copy())
             )
             for part in value.values() if isinstance(value, dict) else value:
                 self._follow(part, names)
