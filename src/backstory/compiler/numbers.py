@@ -19,7 +19,7 @@ __all__ = ["HostNumber", "Numbers", "Reading"]
 
 _ENTRY = re.compile(r"d\d+\[(.*)\]")
 _NAME = re.compile(r"h\d+")
-_LONGEST = 60  # characters of a label
+_LONGEST = 160  # characters of a label
 
 
 class HostNumber:
