@@ -14,6 +14,7 @@ import numpy as np
 
 from backstory.compiler.account import Account, account, readable
 from backstory.compiler.blas import Matrix, Product, multiply
+from backstory.compiler.driver import address_of
 from backstory.compiler.emit import Emitted, emitted
 from backstory.compiler.fusion import Fusion, fused
 from backstory.compiler.graph import Graph, Number, Value
@@ -227,6 +228,7 @@ class _Memory:
         self._arrays: dict[tuple[str, int], np.ndarray] = {}
         self._words: dict[tuple[str, int], list[tuple[Block, int, int]]] = {}
         self._constants: dict[Value, np.ndarray] = {}
+        self._address_of = address_of()
 
     def point(self, block: Block, word: int, root: Value, offset: int) -> None:
         """Let a word of a block be an address in the memory of a value, now and whenever its array is set."""
@@ -245,7 +247,7 @@ class _Memory:
         self._arrays[kind, place] = array
         words = self._words.get((kind, place), ())
         if words:
-            address = array.ctypes.data
+            address = self._address_of(array)
             for block, word, offset in words:
                 block[word] = address + offset
 
