@@ -100,6 +100,12 @@ def test_a_norm_above_one_is_not_enough_to_explode():
     assert figures["He (2/fan_in), growth"] == pytest.approx(1.0, abs=0.03)
 
 
+def test_gates_keep_gradients_through_time_if_their_biases_open_them():
+    kind, kept, lost = cases("gates-remember")
+    assert kind == "depends"
+    assert (kept, lost) == ({"LSTM with forget bias 3", "GRU with update bias 3"}, {"LSTM", "GRU"})
+
+
 def test_half_of_the_gates_are_open_before_training():
     kind, yes, no = cases("half-active")
     assert kind == "depends"

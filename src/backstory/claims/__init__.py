@@ -11,6 +11,7 @@ from backstory.claims import (
     depth,
     dying,
     gates,
+    memory,
     remedies,
     signal,
     signs,
@@ -22,7 +23,7 @@ from backstory.errors import ArgumentError
 
 __all__ = ["CLAIMS", "Claim", "Effort", "Finding", "Measured", "Verdict", "find", "measure"]
 
-SUBJECTS = (speed, gates, signal, signs, variants, capacity, dying, remedies, depth, cures)
+SUBJECTS = (speed, gates, signal, signs, variants, capacity, dying, remedies, depth, cures, memory)
 CLAIMS: dict[str, Claim] = {claim.name: claim for subject in SUBJECTS for claim in subject.CLAIMS}
 
 

@@ -60,7 +60,7 @@ def markdown(found: Sequence[Measured]) -> str:
         cases = "<br>".join(f"{finding.mark(name)} {name}: {words}" for name, words in finding.cases.items())
         told = f"{finding.what}:<br>{cases}" + (f"<br>{finding.remark}" if finding.remark else "")
         verdict = f"**{one.verdict.kind}**" + (f": {one.verdict.on}" if one.verdict.on else "")
-        cells = (f"{one.claim.text}<br>`{one.claim.name}`", told, verdict)
+        cells = (f"{one.claim.text}<br>({one.claim.reference})<br>`{one.claim.name}`", told, verdict)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 
