@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -55,10 +56,9 @@ def gates_remember(effort: Effort) -> Finding:
     )
 
 
-def _opened(layer: nn.Module) -> nn.Module:
+def _opened(layer: Any) -> Any:
     """The same layer with the gate that keeps the state (the second of PyTorch's order) biased open."""
-    bias: backstory.Tensor = layer.bias_ih_l0
-    bias.detach()[UNITS : 2 * UNITS].add_(OPENED)
+    layer.bias_ih_l0.detach()[UNITS : 2 * UNITS].add_(OPENED)
     return layer
 
 
