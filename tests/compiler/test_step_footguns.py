@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import multiprocessing
 import threading
 import weakref
@@ -48,11 +47,6 @@ def trainer(model, optimizer):
         return loss
 
     return step
-
-
-def line_of(function, text):
-    lines, start = inspect.getsourcelines(function)
-    return start + next(i for i, line in enumerate(lines) if text in line)
 
 
 # Python constants and branches
