@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -120,3 +122,20 @@ def test_an_error_shows_the_kernel():
     with pytest.raises(Exception, match="no_such_word") as caught:
         kernel("wrong", "def wrong(block):\n    no_such_word(block)\n")
     assert "def wrong(block)" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("missing", ["llvmlite", "numba"])
+def test_without_numba_the_error_names_the_extra(monkeypatch, tmp_path, missing):
+    monkeypatch.setenv("BACKSTORY_CACHE", str(tmp_path))
+    program = f"""
+import sys
+sys.modules[{missing!r}] = None
+from backstory.compiler.kernels import kernel
+from backstory.errors import MissingExtraError
+try:
+    kernel("nothing", "def nothing(block):\\n    pass\\n")
+except MissingExtraError as error:
+    print(error.instead)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "pip install 'backstory[compile]'"
