@@ -174,7 +174,7 @@ def activation_sections(plan: Plan, sizes: Sequence[int] = SIZES) -> Iterator[st
             reports = in_turn(commands, plan.rounds, threads, caches(folder), failures)
             plan.note(name, failures)
             by_size = {peer: list(zip(*found, strict=True)) for peer, found in reports.items()}
-            reference = next(iter(by_size.values()))
+            reference = next(iter(by_size.values()), [])
             rows = {
                 labels[peer]: [cell(one, other) for one, other in zip(columns, reference, strict=True)]
                 for peer, columns in by_size.items()

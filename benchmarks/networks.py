@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import memory
 import steps
@@ -66,21 +67,26 @@ def _measure_network(
         if not plan.quick:
             few = min(plan.rounds, FEW_ROUNDS)
             results.peak[name] = memory.peaks(name, list(sound), few, threads, environment, failures)
-            results.cold[name] = _cold(plan, name, list(sound), few, failures)
+            cold = _cold(plan, name, list(sound), few, failures)
+            results.cold[name] = {peer: [one["first"] for one in reports] for peer, reports in cold.items()}
+            # Later rounds load from the caches what the first compiled.
+            results.first_peak[name] |= {
+                peer: [one["first_peak"] for one in reports] for peer, reports in cold.items()
+            }
     plan.note(f"{name}, {threads} thread(s)", failures)
 
 
 def _cold(
     plan: Plan, name: str, peers: Sequence[str], rounds: int, failures: dict[str, str]
-) -> dict[str, list[float]]:
-    """Seconds of the first call with every cache empty, of the peers that compile."""
-    found: dict[str, list[float]] = {peer: [] for peer in peers if PEERS[peer].compiles}
+) -> dict[str, list[Any]]:
+    """The reports of first calls with every cache empty, of the peers that compile."""
+    found: dict[str, list[Any]] = {peer: [] for peer in peers if PEERS[peer].compiles}
     for _ in range(rounds):
-        for peer, seconds in found.items():
+        for peer, reports in found.items():
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
                 command = {peer: steps.command(peer, plan.workloads[name], 0, plan.most_threads)}
-                reports = in_turn(command, 1, plan.most_threads, caches(folder), failures)
-            seconds += [report["first"] for report in reports.get(peer, [])]
+                one = in_turn(command, 1, plan.most_threads, caches(folder), failures)
+            reports += one.get(peer, [])
     return found
 
 
