@@ -422,6 +422,18 @@ def test_a_copy_in_other_order_is_made_for_a_product_and_reduced():
     agree(b.graph, rtol=1e-5, atol=1e-6)
 
 
+def test_large_products_and_loops_run_in_parts(monkeypatch):
+    monkeypatch.setenv("BACKSTORY_NUM_THREADS", "2")
+    b = Building()
+    x, w, p = b.input((250, 300)), b.input((500, 300)), b.input((250, 500), kind="state")
+    y = b("matmul", x, b("permute_dims", w, axes=(1, 0)))
+    b.output(b("add", p, b("multiply", b("maximum", y, 0), -0.5)), into=p)
+    b.output(softmax(b, y, 1))
+    b.output(b("sum", b("multiply", y, y), axis=(0,)))
+    b.output(b("sum", y))
+    agree(b.graph, rtol=1e-4, atol=1e-4)
+
+
 def test_layers_of_different_sizes_share_their_kernels():
     small = Native(classifier_step([6, 16, 12, 5], 9))
     large = Native(classifier_step([20, 30, 40, 10], 64))

@@ -6,6 +6,7 @@ no value is one of a whole row, the last loop alone is the row.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from backstory.compiler.kinds import cost
 from backstory.compiler.layout import Layout, contiguous
 from backstory.compiler.passes.rewriting import splat
 from backstory.compiler.unit import (
+    AFTER,
     BEFORE,
     ENTRY,
     ROW,
@@ -66,6 +68,9 @@ class Scalar:
     value: Any
     dtype: np.dtype | None
 
+
+# So many entries read and written are worth waking another core.
+_LARGE = 1 << 18
 
 Source = Value | Operand | Index | Scalar
 
@@ -220,6 +225,26 @@ class Nest:
     def _has_rows(self) -> bool:
         """Whether some value is one of a whole row, and read for its entries or by others of its kind."""
         return any(w.level == ROW for w in self.when.values())
+
+    def parts(self, count: int) -> list[tuple[int, int]]:
+        """The outermost loop in up to so many parts (beginning and length) that can run side by side.
+
+        One part if the nest is small, or if entries of different parts are added up or share a row of memory.
+        """
+        if not self.loops:
+            return [(0, 0)]
+        loop = self.loops[0]
+        whole = self.size(loop)
+        reduced = self.unit.reduced
+        added = any(loop[0] in reduced[v] or self.when[v].level == AFTER for v in reduced)
+        shared = any(x.writes and not self.step(x, loop) for x in self.operands)
+        found = (x for sources in self.sources.values() for x in sources)
+        counted = any(isinstance(x, Index) and x.dim in loop for x in found)
+        large = math.prod(map(self.size, self.loops)) * len(self.operands) >= _LARGE
+        if added or shared or counted or not large:
+            return [(0, whole)]
+        bounds = [whole * i // count // 16 * 16 for i in range(count)] + [whole]
+        return [(a, b - a) for a, b in itertools.pairwise(bounds) if b > a]
 
     def size(self, loop: tuple[int, ...]) -> int:
         """How often a loop runs."""

@@ -29,8 +29,12 @@ from backstory.compiler.primitives import evaluate
 from backstory.compiler.replay import Program
 from backstory.compiler.table import Block, Table
 from backstory.compiler.unit import Unit
+from backstory.compiler.workers import threads
 
 __all__ = ["Native", "build"]
+
+# From so many multiplications on, the bands of a product are worth waking another core.
+_LARGE_PRODUCT = 1 << 21
 
 
 def build(graph: Graph) -> Program:
@@ -106,27 +110,35 @@ class Native(Program):
         return steps[-1]
 
     def _add_loops(self, table: Table, unit: Unit) -> None:
-        code = emitted(self._nests[unit], self._plan.same)
+        """A nest of loops; a large one whose rows have nothing to do with each other in parts."""
+        nest = self._nests[unit]
+        code = emitted(nest, self._plan.same)
         self.kernels[unit] = code
-        block = table.add(kernel(code.name, code.source), [0] * len(code.words))
-        for k, (what, value) in enumerate(code.words):
-            if what == "memory":
-                self._point(block, k, value)
-            elif what == "number":
-                block[k] = self._slots.address(*value)
-            else:
-                block[k] = value
+        address = kernel(code.name, code.source)
+        parts = nest.parts(threads())
+        blocks = table.add_parts([(address, [0] * len(code.words))] * len(parts))
+        for block, (start, count) in zip(blocks, parts, strict=True):
+            for k, (what, value) in enumerate(code.words):
+                if what == "memory":
+                    self._point(block, k, value, start * nest.step(value, nest.loops[0]) if start else 0)
+                elif what == "number":
+                    block[k] = self._slots.address(*value)
+                else:
+                    block[k] = value
+            if nest.loops:
+                block[0] = count
 
-    def _point(self, block: Block, word: int, operand: Operand) -> None:
+    def _point(self, block: Block, word: int, operand: Operand, start: int) -> None:
         if operand.root is None:
             block[word] = self._memory.address + self._plan.scratch[operand]
         else:
-            self._memory.point(block, word, operand.root, operand.offset * operand.dtype.itemsize)
+            offset = (operand.offset + start) * operand.dtype.itemsize
+            self._memory.point(block, word, operand.root, offset)
 
     def _add_product(self, table: Table, unit: Unit) -> None:
-        """A matrix product: what is transposed is read as it lies."""
+        """A matrix product: what is transposed is read as it lies, and a large one is done in bands."""
         (value,) = unit.members
-        layouts = self._fusion.layouts
+        layouts, size = self._fusion.layouts, value.dtype.itemsize
         matrices, lies = [], []
         for x in value.inputs:
             layout = layouts[x]
@@ -135,12 +147,16 @@ class Native(Program):
             transposed, stride = found
             matrices.append(Matrix(0, stride, transposed))
             lies.append(layout)
-        rows, columns = value.shape
+        (rows, columns), inner = value.shape, value.inputs[0].shape[1]
         x, y = matrices
-        product = Product(rows, columns, value.inputs[0].shape[1], x, y, Matrix(0, columns))
-        block = table.add(multiply(value.dtype), product.words())
-        for word, layout in ((7, lies[0]), (5, lies[1]), (9, layouts[value])):
-            self._memory.point(block, word, layout.root, layout.offset * value.dtype.itemsize)
+        product = Product(rows, columns, inner, x, y, Matrix(0, columns))
+        count = threads() if rows * columns * inner >= _LARGE_PRODUCT else 1
+        # The addresses in these words count from the beginning of each matrix.
+        words = [part.words() for part in (product.split(count, size) if count > 1 else [product])]
+        address = multiply(value.dtype)
+        for block in table.add_parts([(address, part) for part in words]):
+            for word, layout in ((7, lies[0]), (5, lies[1]), (9, layouts[value])):
+                self._memory.point(block, word, layout.root, layout.offset * size + block[word])
 
     def _host_step(self, unit: Unit) -> Callable[[], None]:
         """A unit that NumPy computes."""

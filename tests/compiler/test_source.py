@@ -1,0 +1,52 @@
+"""The code of a step as people read it, and the account of its units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from backstory.compiler.program import Native
+
+from .building import Building, classifier_step
+
+GOLDEN = Path(__file__).with_name("classifier_step.txt")
+
+
+def test_the_code_of_a_small_step_reads_as_it_did():
+    # To accept a change: write Native(classifier_step([64, 128, 10], 64)).source to the file, and read it.
+    assert Native(classifier_step([64, 128, 10], 64)).source == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_account_counts_work_and_memory():
+    given = Native(classifier_step([64, 128, 10], 64)).explain()
+    products = [part for part in given.parts if part.kind == "product"]
+    # Two products in each direction and one for the gradient of the first layer's weight.
+    assert sum(part.flops for part in products) == 2 * 64 * 128 * (2 * 64 + 3 * 10)
+    assert given.host == ()
+    # The activation is overwritten by its cotangent; that of the logits is all else that is needed at once.
+    assert given.arena < 4 * (2 * 64 * 128 + 128 * 64 + 2 * 64 * 10 + 10 * 128 + 1024)
+    assert given.peak > given.arena
+
+
+def test_the_account_says_why_something_runs_on_the_host():
+    b = Building()
+    x = b.input((3, 4))
+    b.output(b("cumulative_sum", b("exp", x), axis=1))
+    b.output(b("sum", b.input((0, 3), "f8"), axis=(1,)))
+    given = Native(b.graph).explain()
+    assert [part.why for part in given.host] == [
+        "there is no loop for cumulative_sum",
+        "an array without entries",
+    ]
+    assert "on the host" in str(given)
+
+
+def test_memory_is_used_again():
+    b = Building()
+    x = b.input((100, 100))
+    for _ in range(6):
+        x = b("matmul", b("exp", x), b("exp", b("negative", x)))
+    b.output(x)
+    arena = Native(b.graph).explain().arena
+    assert arena <= 4 * np.prod((4, 100, 100)) + 4096
