@@ -12,14 +12,9 @@ from backstory import nn, optim
 from backstory.nn import functional as F
 from backstory.optim import lr_scheduler
 
-# What the native program gets wrong or cannot build, though the reference can: fusion's to mend.
-NATIVE_GAPS = ("-norm]", "-batch norm 2d]", "-convolutions]", "-average pool]", "-conv1d]")
-
 
 @pytest.fixture(params=BUILDERS)
 def build(request):
-    if request.param == "native" and request.node.name.endswith(NATIVE_GAPS):
-        request.applymarker(pytest.mark.xfail(reason="a gap of native programs", strict=False))
     return BUILDERS[request.param]
 
 
