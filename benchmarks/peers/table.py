@@ -38,7 +38,8 @@ class Peer:
     def missing(self) -> str | None:
         """What this peer lacks here, in words; None where it can run."""
         for package in self.needs:
-            if importlib.util.find_spec(package) is None:
+            spec = importlib.util.find_spec(package)
+            if spec is None or spec.origin is None:  # a folder of that name is not the package
                 return f"{package} is not installed"
         for program in self.programs:
             if shutil.which(program) is None:

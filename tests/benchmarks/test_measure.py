@@ -4,6 +4,7 @@ import doctest
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import compiled
 import measure
@@ -136,7 +137,8 @@ def test_a_name_that_is_no_workload_is_refused(capsys: pytest.CaptureFixture[str
 
 
 def test_peers_that_cannot_run_are_skipped_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "jax" else object())
+    found = SimpleNamespace(origin="somewhere")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "jax" else found)
     plan, _ = compiled.parse(["--only", "tiny", "--peers", "jax,numpy"])
     assert plan.peers == ["numpy"]
     plan.workloads.clear()
