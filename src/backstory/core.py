@@ -189,10 +189,7 @@ def _one_memory(op: Op, result: Any, whole: Any) -> bool:
     """Whether a view of a transform's tensor is one: some shapes and indices need a copy."""
     if op.name not in ("reshape", "getitem"):
         return True
-    while not isinstance(result, np.ndarray) and hasattr(result, "array"):
-        result = result.array
-    while not isinstance(whole, np.ndarray) and hasattr(whole, "array"):
-        whole = whole.array
+    result, whole = plain(result), plain(whole)
     known = isinstance(result, np.ndarray) and isinstance(whole, np.ndarray)
     return not known or np.may_share_memory(result, whole)
 

@@ -68,8 +68,7 @@ class Statistics(Attachment):
             index = self._by_key[key] = self._index(site_name(key), op.name, derivative.shape[1])
         trace = context().trace
         if trace is not None:
-            opened = derivative if derivative.dtype == bool else derivative != 0
-            counts = trace.namespace.sum(opened.astype(np.int32), axis=0)
+            counts = trace.namespace.sum(open_gates(derivative).astype(np.int32), axis=0)
             trace.tell(self, "opened", index, len(derivative), counts)
         else:
             self.opened(index, len(derivative), open_counts(derivative))
@@ -152,9 +151,14 @@ def _traced_square(xp: Any, x: Any) -> Any:
     return xp.sum(x * x)
 
 
+def open_gates(derivative: Any) -> Any:
+    """Where the local derivative is not 0."""
+    return derivative if derivative.dtype == bool else derivative != 0
+
+
 def open_counts(derivative: Any) -> Any:
     """For how many rows each unit's gate is open: where the local derivative is not 0."""
-    opened = derivative if derivative.dtype == bool else derivative != 0
+    opened = open_gates(derivative)
     if len(opened) < 256:
         return np.add.reduce(opened.view(np.uint8), 0, np.uint8)
     return np.add.reduce(opened, 0, np.uint32)
