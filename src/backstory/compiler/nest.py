@@ -6,7 +6,6 @@ no value is one of a whole row, the last loop alone is the row.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from backstory.compiler.unit import (
     placed_input,
 )
 
-__all__ = ["Index", "Nest", "Operand", "Scalar", "Source"]
+__all__ = ["LARGE", "Index", "Nest", "Operand", "Scalar", "Source"]
 
 
 @dataclass(eq=False, slots=True)
@@ -70,7 +69,7 @@ class Scalar:
 
 
 # So many entries read and written are worth waking another core.
-_LARGE = 1 << 18
+LARGE = 1 << 18
 
 Source = Value | Operand | Index | Scalar
 
@@ -226,25 +225,42 @@ class Nest:
         """Whether some value is one of a whole row, and read for its entries or by others of its kind."""
         return any(w.level == ROW for w in self.when.values())
 
-    def parts(self, count: int) -> list[tuple[int, int]]:
-        """The outermost loop in up to so many parts (beginning and length) that can run side by side.
+    @property
+    def work(self) -> int:
+        """About how many entries are read and written."""
+        return math.prod(map(self.size, self.loops)) * len(self.operands)
 
-        One part if the nest is small, or if entries of different parts are added up or share a row of memory.
+    @property
+    def totals(self) -> list[Value]:
+        """Sums of all entries, of which nothing else is computed: each part of the nest may have its own."""
+        after = [value for value in self.values if self.when[value].level == AFTER]
+        plain = all(
+            value in self.unit.reduced
+            and value in self.written
+            and value.size == 1
+            and value.primitive == "sum"
+            and value.dtype.kind == "f"
+            for value in after
+        )
+        return after if plain else []
+
+    @property
+    def splits(self) -> bool:
+        """Whether stretches of the outermost loop can run side by side.
+
+        Not if entries of different ones are added up other than to totals, or share a row of memory.
         """
         if not self.loops:
-            return [(0, 0)]
-        loop = self.loops[0]
-        whole = self.size(loop)
-        reduced = self.unit.reduced
-        added = any(loop[0] in reduced[v] or self.when[v].level == AFTER for v in reduced)
-        shared = any(x.writes and not self.step(x, loop) for x in self.operands)
+            return False
+        loop, totals, reduced = self.loops[0], self.totals, self.unit.reduced
+        added = any(
+            v not in totals and (loop[0] in reduced[v] or self.when[v].level == AFTER) for v in reduced
+        )
+        own = [self.written[v] for v in totals]
+        shared = any(x.writes and not self.step(x, loop) and x not in own for x in self.operands)
         found = (x for sources in self.sources.values() for x in sources)
         counted = any(isinstance(x, Index) and x.dim in loop for x in found)
-        large = math.prod(map(self.size, self.loops)) * len(self.operands) >= _LARGE
-        if added or shared or counted or not large:
-            return [(0, whole)]
-        bounds = [whole * i // count // 16 * 16 for i in range(count)] + [whole]
-        return [(a, b - a) for a, b in itertools.pairwise(bounds) if b > a]
+        return not (added or shared or counted)
 
     def size(self, loop: tuple[int, ...]) -> int:
         """How often a loop runs."""

@@ -7,7 +7,7 @@ in Python only what no kernel computes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from backstory.compiler.account import Account, account, readable
 from backstory.compiler.blas import Matrix, Product, multiply
 from backstory.compiler.driver import address_of
 from backstory.compiler.emit import Emitted, emitted
+from backstory.compiler.expressions import type_name
 from backstory.compiler.fusion import Fusion, fused
 from backstory.compiler.graph import Graph, Number, Value
 from backstory.compiler.kernels import kernel
@@ -27,6 +28,7 @@ from backstory.compiler.order import ordered
 from backstory.compiler.passes import simplified
 from backstory.compiler.primitives import evaluate
 from backstory.compiler.replay import Program
+from backstory.compiler.sweep import TOTAL, Part, divided, sweeps
 from backstory.compiler.table import Block, Table
 from backstory.compiler.unit import Unit
 from backstory.compiler.workers import threads
@@ -66,6 +68,7 @@ class Native(Program):
         self._memory = _Memory(self._plan, self._fusion)
         self._slots = _Slots(graph.numbers)
         self.kernels: dict[Unit, Emitted] = {}
+        self._kept: list[np.ndarray] = []
         self._steps = self._built()
 
     @property
@@ -91,9 +94,9 @@ class Native(Program):
 
     def _built(self) -> list[Callable[[], None]]:
         steps: list[Any] = []
-        for unit in self._order:
+        for unit, *others in sweeps(self._order, self._nests, self._plan):
             if unit.kind == "loops":
-                self._add_loops(self._open_table(steps), unit)
+                self._add_sweep(self._open_table(steps), [unit, *others])
             elif unit.kind == "product":
                 self._add_product(self._open_table(steps), unit)
             elif unit.kind == "check":
@@ -109,24 +112,39 @@ class Native(Program):
             steps.append(Table())
         return steps[-1]
 
-    def _add_loops(self, table: Table, unit: Unit) -> None:
-        """A nest of loops; a large one whose rows have nothing to do with each other in parts."""
-        nest = self._nests[unit]
-        code = emitted(nest, self._plan.same)
-        self.kernels[unit] = code
-        address = kernel(code.name, code.source)
-        parts = nest.parts(threads())
-        blocks = table.add_parts([(address, [0] * len(code.words))] * len(parts))
-        for block, (start, count) in zip(blocks, parts, strict=True):
-            for k, (what, value) in enumerate(code.words):
-                if what == "memory":
-                    self._point(block, k, value, start * nest.step(value, nest.loops[0]) if start else 0)
-                elif what == "number":
-                    block[k] = self._slots.address(*value)
-                else:
-                    block[k] = value
-            if nest.loops:
-                block[0] = count
+    def _add_sweep(self, table: Table, units: Sequence[Unit]) -> None:
+        """Nests that may run side by side: large ones in parts, whose totals are added up behind them."""
+        for unit in units:
+            self.kernels[unit] = emitted(self._nests[unit], self._plan.same)
+        totals: dict[Value, np.ndarray] = {}
+        for parts in divided(units, self._nests, self._plan, threads()):
+            codes = [self.kernels[part.unit] for part in parts]
+            entries = [(kernel(code.name, code.source), [0] * len(code.words)) for code in codes]
+            for block, part in zip(table.add_parts(entries), parts, strict=True):
+                self._fill(block, part, totals)
+        for value, sums in totals.items():
+            self._kept.append(sums)
+            source = TOTAL.format(type_name(value.dtype))
+            block = table.add(kernel("total", source), [sums.size, sums.ctypes.data, 0])
+            self._memory.point(block, 2, value, 0)
+
+    def _fill(self, block: Block, part: Part, totals: dict[Value, np.ndarray]) -> None:
+        """The words of one part of a nest; of several parts each has totals of its own."""
+        nest = self._nests[part.unit]
+        own = {nest.written[value]: value for value in nest.totals} if part.among > 1 else {}
+        for k, (what, value) in enumerate(self.kernels[part.unit].words):
+            if what == "memory" and value in own:
+                sums = totals.setdefault(own[value], np.zeros(part.among, value.dtype))
+                block[k] = sums.ctypes.data + part.place * value.dtype.itemsize
+            elif what == "memory":
+                start = part.start * nest.step(value, nest.loops[0]) if part.start else 0
+                self._point(block, k, value, start)
+            elif what == "number":
+                block[k] = self._slots.address(*value)
+            else:
+                block[k] = value
+        if nest.loops:
+            block[0] = part.length
 
     def _point(self, block: Block, word: int, operand: Operand, start: int) -> None:
         if operand.root is None:

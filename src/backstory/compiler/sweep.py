@@ -1,0 +1,119 @@
+"""Sweeps: nests that follow one another and touch nothing of each other's run side by side, as one entry.
+
+An optimizer has one small nest for each parameter. Run one after the other, each would wait for its last
+part; as one entry their parts are taken by whoever is free, so all cores are at work until the end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from backstory.compiler.memory import Plan
+from backstory.compiler.nest import LARGE, Nest, Operand
+from backstory.compiler.unit import Unit
+
+__all__ = ["TOTAL", "Part", "divided", "sweeps"]
+
+# So many parts for each thread: who has a short one takes another.
+_PER_THREAD = 2
+
+TOTAL = """
+def total(block):
+    n0 = integer(block, 0)
+    a0 = array(block, 1, {0})
+    a1 = array(block, 2, {0})
+    t0 = {0}(0)
+    for i0 in range(n0):
+        t0 = t0 + a0[i0]
+    a1[0] = t0
+"""
+
+_Range = tuple[str, int, int]
+
+
+class Part(NamedTuple):
+    """A stretch of the outermost loop of a unit: number ``place`` of ``among``."""
+
+    unit: Unit
+    start: int
+    length: int
+    place: int = 0
+    among: int = 1
+
+
+def sweeps(order: Sequence[Unit], nests: Mapping[Unit, Nest], plan: Plan) -> list[list[Unit]]:
+    """The units in their order, those that may run side by side together."""
+    found: list[list[Unit]] = []
+    read: list[_Range] = []
+    written: list[_Range] = []
+    for unit in order:
+        if unit.kind != "loops":
+            found.append([unit])
+            continue
+        reads, writes = _touched(nests[unit], plan)
+        apart = not (_meet(writes, read) or _meet(writes, written) or _meet(reads, written))
+        if found and found[-1][0].kind == "loops" and apart:
+            found[-1].append(unit)
+        else:
+            found.append([unit])
+            read, written = [], []
+        read += reads
+        written += writes
+    return found
+
+
+def _touched(nest: Nest, plan: Plan) -> tuple[list[_Range], list[_Range]]:
+    """The memory that a nest reads, and that it writes."""
+    reads: list[_Range] = []
+    writes: list[_Range] = []
+    for operand in nest.operands:
+        where = _range(operand, plan)
+        if where is not None:
+            (writes if operand.writes else reads).append(where)
+    return reads, writes
+
+
+def _range(operand: Operand, plan: Plan) -> _Range | None:
+    size = operand.dtype.itemsize
+    if operand.root is None:
+        at = plan.scratch[operand]
+        return "arena", at, at + operand.count * size
+    place = plan.places[operand.root]
+    if place.kind == "arena":
+        return "arena", place.at, place.at + operand.root.size * size
+    return None if place.kind == "constant" else (place.kind, place.at, place.at + 1)
+
+
+def _meet(some: Sequence[_Range], others: Sequence[_Range]) -> bool:
+    return any(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a in some for b in others)
+
+
+def divided(units: Sequence[Unit], nests: Mapping[Unit, Nest], plan: Plan, threads: int) -> list[list[Part]]:
+    """The entries that a sweep becomes: one of many parts where it is large, else one for each unit."""
+    work = {unit: nests[unit].work for unit in units}
+    whole = sum(work.values())
+    if threads == 1 or whole < LARGE:
+        return [[Part(unit, 0, _length(nests[unit]))] for unit in units]
+    share = whole / threads / (_PER_THREAD if len(units) > 1 else 1)
+    same = {*plan.same, *plan.same.values()}
+    parts: list[Part] = []
+    for unit in units:
+        nest, count = nests[unit], math.ceil(work[unit] / share)
+        splits = nest.splits and not any(nest.written[total] in same for total in nest.totals)
+        parts += _parts(unit, _length(nest), count if splits else 1)
+    # The longest first, so that what is left in the end is short.
+    parts.sort(key=lambda part: -work[part.unit] / part.among)
+    return [parts]
+
+
+def _length(nest: Nest) -> int:
+    return nest.size(nest.loops[0]) if nest.loops else 0
+
+
+def _parts(unit: Unit, length: int, count: int) -> list[Part]:
+    bounds = sorted({length * i // count // 16 * 16 for i in range(count)} | {length})
+    pairs = list(itertools.pairwise(bounds)) or [(0, length)]
+    return [Part(unit, a, b - a, i, len(pairs)) for i, (a, b) in enumerate(pairs)]
