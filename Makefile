@@ -27,13 +27,9 @@ browser:
 	@if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && ! command -v chromium >/dev/null && command -v apt-get >/dev/null; \
 	then apt-get -q update && apt-get -q install --yes chromium; fi
 
+# About 40 minutes, and writes the tables of docs/benchmarks.md; `make bench QUICK=1` takes 5 and only prints.
 bench: .venv/bench
-	$(BIN)/python benchmarks/import_time.py
-	$(BIN)/python benchmarks/eager.py
-	$(BIN)/python benchmarks/transforms.py
-	$(BIN)/python benchmarks/recording.py
-	$(BIN)/python benchmarks/compiled.py
-	$(BIN)/python benchmarks/mathematics.py
+	$(BIN)/python benchmarks/everything.py $(if $(QUICK),--quick)
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "backstory needs Python 3.11 or later; make PYTHON=python3.12 ...")'

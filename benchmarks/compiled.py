@@ -4,80 +4,77 @@
 
 Every peer runs in a fresh process, the peers take turns, and all start from the same weights and data; first
 losses and first gradients must agree with the same steps by hand in float64. `--only W1 W2` and
-`--peers backstory-compile torch numpy` measure a part; `--rounds 1 --quick` takes a quick look at everything.
+`--peers backstory-compile torch numpy` measure a part; `--quick` takes a quick look. A peer that fails or
+hangs is named and the run goes on. With `--write`, every part is put into the document as soon as it is
+measured, between marks of its own, so that parts may be measured in runs of their own.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import document
 import elementwise
 import goals
 import growth
 import networks
 import roofline
-from measure import machine
+from measure import called, machine, progress
 from peers import PEERS
 from plan import NETWORKS, Plan, names
 from workloads import WORKLOADS
 
-BEGIN, END = "<!-- compiled: begin -->", "<!-- compiled: end -->"
 PARTS = ("empty", "activations", "growth")
 QUICK = ("W1", "W2", *PARTS)
+# What watching costs is measured by watched.py, in one process.
+APART = ("backstory-watched",)
 
 
-def sections(plan: Plan) -> Iterator[str]:
+def parts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
     """The Markdown of every part, as soon as it is measured."""
-    yield f"{machine()}. {plan}"
-    for peer, why in plan.skipped.items():
-        yield f"Skipped: {PEERS[peer].label} ({why})."
-    if plan.workloads and plan.peers:
-        results = networks.measure(plan)
-        yield from networks.sections(plan, results)
-    else:
-        results = networks.Results()
-    if plan.check:
+    measured = {name: lambda name=name: _network(plan, name) for name in plan.workloads if plan.peers}
+    if not plan.check:
+        rest = {"empty": _empty, "activations": elementwise.activation_sections, "growth": growth.sections}
+        measured |= {part: lambda part=part: rest[part](plan) for part in plan.parts}
+    for part, sections in measured.items():
+        progress(part)
+        failed = len(plan.failures)
+        texts = [f"`{called()}`", f"{machine()}. {plan}", *_skipped(plan), *sections()]
+        yield part, [*texts, *(f"**{failure}**" for failure in plan.failures[failed:])]
+
+
+def _skipped(plan: Plan) -> list[str]:
+    told = "; ".join(f"{PEERS[peer].label} ({why})" for peer, why in plan.skipped.items())
+    return [f"Skipped: {told}."] if told else []
+
+
+def _network(plan: Plan, name: str) -> Iterator[str]:
+    """One network, what the machine can do at best for it, and the goals."""
+    found = networks.measure(plan, name)
+    yield from networks.sections(plan, name, found)
+    if plan.check or name not in WORKLOADS:
         return
-    rooflines = yield from _rooflines(plan, results)
-    empty = elementwise.empty_times(plan) if "empty" in plan.parts else {}
-    yield from elementwise.empty_sections(empty)
-    if judged := list(goals.goals(results, rooflines, empty)):
-        yield f"Goals, with {plan.most_threads} thread(s):"
-        yield goals.table(judged)
-    if "activations" in plan.parts:
-        yield from elementwise.activation_sections(plan)
-    if "growth" in plan.parts:
-        yield from growth.sections(plan)
-    for failure in plan.failures:
-        yield f"**{failure}**"
-
-
-def _rooflines(plan: Plan, results: networks.Results) -> Iterator[str]:
-    """The rooflines of the networks for every number of threads; returns those with the most."""
-    found: dict[str, roofline.Roofline] = {}
-    chosen = [name for name in plan.workloads if name in WORKLOADS]
-    if not chosen:
-        return found
+    line = None
     if why := roofline.missing():
         yield f"No roofline: {why}."
-        return found
-    for threads in plan.threads:
-        found = roofline.rooflines(chosen, plan.rounds, plan.seconds, threads)
-        yield f"What the machine can do at best, {threads} thread(s); steps in multiples of it:"
-        yield roofline.table(found, results.times[threads])
-    return found
+    else:
+        line = roofline.rooflines([name], plan.rounds, plan.seconds, plan.most_threads)
+        yield f"What the machine can do at best, {plan.most_threads} thread(s); steps in multiples of it:"
+        yield roofline.table(line, {name: found.best})
+        line = line[name]
+    if judged := list(goals.goals(name, found, line)):
+        yield f"Goals, with {plan.most_threads} thread(s):"
+        yield goals.table(judged)
 
 
-def insert(document: str, text: str) -> str:
-    """The document with ``text`` in place of what stands between the two marks."""
-    before, found, rest = document.partition(BEGIN)
-    _, closed, after = rest.partition(END)
-    if not (found and closed):
-        sys.exit(f"the document has no {BEGIN} … {END}")
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+def _empty(plan: Plan) -> Iterator[str]:
+    """The near-empty step and its goal."""
+    times = elementwise.empty_times(plan)
+    yield from elementwise.empty_sections(times)
+    if judged := list(goals.of_empty(times)):
+        yield goals.table(judged)
 
 
 def parse(arguments: list[str] | None = None) -> tuple[Plan, Path | None]:
@@ -88,8 +85,8 @@ def parse(arguments: list[str] | None = None) -> tuple[Plan, Path | None]:
     known = [*NETWORKS, *PARTS]
     parser.add_argument("--only", type=names, nargs="+", metavar="WHAT", help=", ".join(known))
     parser.add_argument("--peers", type=names, nargs="+", metavar="PEER", help=", ".join(PEERS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, help="how long a process measures (0.5)")
+    parser.add_argument("--rounds", type=int, help="3, and 1 of --quick")
+    parser.add_argument("--seconds", type=float, help="how long a process measures (0.4)")
     parser.add_argument("--threads", type=int, nargs="+", help="of BLAS and of the libraries (1 2)")
     parser.add_argument("--quick", action="store_true", help="less of everything, without slow compilers")
     parser.add_argument("--check", action="store_true", help="only whether the peers agree")
@@ -97,7 +94,8 @@ def parse(arguments: list[str] | None = None) -> tuple[Plan, Path | None]:
     chosen = parser.parse_args(arguments)
     every = QUICK if chosen.quick else (*WORKLOADS, *PARTS)
     only = [name for group in chosen.only or [every] for name in group]
-    peers = [name for group in chosen.peers or [PEERS] for name in group]
+    everyone = [peer for peer in PEERS if peer not in APART]
+    peers = [name for group in chosen.peers or [everyone] for name in group]
     for name, choices in [*((n, known) for n in only), *((n, PEERS) for n in peers)]:
         if name not in choices:
             parser.error(f"{name!r} is none of {', '.join(choices)}")
@@ -106,8 +104,8 @@ def parse(arguments: list[str] | None = None) -> tuple[Plan, Path | None]:
     plan = Plan.of(
         only,
         peers,
-        rounds=chosen.rounds,
-        seconds=chosen.seconds or (0.1 if chosen.quick else 0.5),
+        rounds=chosen.rounds or (1 if chosen.quick else 3),
+        seconds=chosen.seconds or (0.1 if chosen.quick else 0.4),
         threads=tuple(chosen.threads or ((2,) if chosen.quick else (1, 2))),
         quick=chosen.quick,
         check=chosen.check,
@@ -117,10 +115,16 @@ def parse(arguments: list[str] | None = None) -> tuple[Plan, Path | None]:
 
 def main() -> None:
     """Measure, print, and write."""
-    plan, document = parse()
-    text = "\n\n".join(plan.print(sections(plan)))
-    if document is not None:
-        document.write_text(insert(document.read_text(), text))
+    plan, path = parse()
+    if path is not None:
+        for part in (*plan.workloads, *plan.parts, document.OVERVIEW):
+            document.insert(path.read_text(), part, "")  # a missing mark is told before time is spent
+    for part, texts in parts(plan):
+        text = "\n\n".join(texts)
+        print(f"{text}\n", flush=True)
+        if path is not None:
+            document.write(path, part, text)
+    progress("done")
     plan.end()
 
 

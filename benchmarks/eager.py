@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import steps
-from measure import header, in_turn, keep_to, per_call, row
+from measure import Failures, header, in_turn, keep_to, per_call, row
 from peers import PEERS, present
 from workloads import WORKLOADS
 
@@ -61,7 +61,7 @@ def time_convolution(package: str, seconds: float) -> dict[str, Any]:
 def compare_convolutions(peers: Sequence[str], rounds: int, seconds: float, threads: int) -> None:
     """Measure the convolution and print its rows."""
     worker = [sys.executable, __file__, "--seconds", str(seconds), "--threads", str(threads), "--worker"]
-    reports = in_turn({peer: [*worker, peer] for peer in peers}, rounds, threads)
+    reports = in_turn({peer: [*worker, peer] for peer in peers}, rounds, threads, what="conv2d")
     reference = reports[peers[0]][0]["norms"]
     for peer in peers:
         if not np.allclose(reports[peer][0]["norms"], reference, rtol=TOLERANCE):
@@ -71,8 +71,8 @@ def compare_convolutions(peers: Sequence[str], rounds: int, seconds: float, thre
 
 def compare_steps(name: str, peers: Sequence[str], rounds: int, seconds: float, threads: int) -> None:
     """Measure one workload and print its rows."""
-    failures: dict[str, str] = {}
-    reports = steps.compare(WORKLOADS[name], peers, rounds, seconds, threads, failures=failures)
+    failures = Failures()
+    reports = steps.compare(WORKLOADS[name], peers, rounds, seconds, threads, failures=failures, what=name)
     for peer, why in failures.items():
         sys.exit(f"{name}: {PEERS[peer].label}: {why}")
     _print(f"{name}: {WORKLOADS[name]}", peers, reports)

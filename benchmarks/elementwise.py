@@ -169,9 +169,9 @@ def activation_sections(plan: Plan, sizes: Sequence[int] = SIZES) -> Iterator[st
         for name in ACTIVATIONS[::3] if plan.quick else ACTIVATIONS:
             worker = [sys.executable, __file__, "--sizes", ",".join(map(str, sizes)), "--seconds"]
             worker += [str(plan.seconds / 2), "--threads", str(threads), "--worker", name]
-            failures: Failures = {}
+            failures = Failures()
             commands = {peer: [*worker, peer] for peer in everyone}
-            reports = in_turn(commands, plan.rounds, threads, caches(folder), failures)
+            reports = in_turn(commands, plan.few, threads, caches(folder), failures, name)
             plan.note(name, failures)
             by_size = {peer: list(zip(*found, strict=True)) for peer, found in reports.items()}
             reference = next(iter(by_size.values()), [])
@@ -186,10 +186,10 @@ def activation_sections(plan: Plan, sizes: Sequence[int] = SIZES) -> Iterator[st
 def empty_times(plan: Plan) -> dict[str, list[float]]:
     """Microseconds of the near-empty step, by peer."""
     worker = [sys.executable, __file__, "--seconds", str(plan.seconds), "--worker", "empty"]
-    failures: Failures = {}
+    failures = Failures()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         commands = {peer: [*worker, peer] for peer in plan.among(EMPTY)}
-        reports = in_turn(commands, plan.rounds, 1, caches(folder), failures)
+        reports = in_turn(commands, plan.rounds, 1, caches(folder), failures, "near-empty step")
     plan.note("near-empty step", failures)
     return reports
 

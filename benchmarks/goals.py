@@ -7,20 +7,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from measure import grid, number
-from networks import Figures, Results
+from networks import Figures, Found
 from peers import PEERS
 from roofline import Roofline
 
-__all__ = ["Goal", "goals", "table"]
+__all__ = ["Goal", "goals", "of_empty", "table"]
 
-OURS, EAGER, WATCHED = "backstory-compile", "backstory", "backstory-watched"
+OURS, EAGER = "backstory-compile", "backstory"
 
 # How many times faster than PyTorch eager and than the best other library.
 FASTER = {"W1": (25.0, 1.9), "W2": (11.0, 1.7), "W3": (1.3, 1.0), "W4": (1.5, 1.0), "W5": (None, 1.0)}
 ROOFLINE = {"W3": 1.1, "W4": 1.1, "W5": 1.1}
 FIRST_CALLS = ("W1", "W2", "W3", "W4")
 COLD, CACHED = 3.0, 0.3
-WATCHING = {"W1": 1.10, "W2": 1.03, "W3": 1.03, "W4": 1.03}
 EMPTY = 5.0
 
 
@@ -45,17 +44,19 @@ class Goal:
         return [f"{sign} {self.bound:g}{self.unit}", f"{number(self.found)}{self.unit}", verdict]
 
 
-def goals(results: Results, rooflines: dict[str, Roofline], empty: dict[str, list[float]]) -> Iterator[Goal]:
-    """Every goal that this run can judge, with the most threads."""
-    times = results.times[max(results.times)] if results.times else {}
-    for name in times:
-        medians = {peer: statistics.median(found) for peer, found in times[name].items() if found}
-        if OURS in medians:
-            yield from _speed(name, medians, rooflines.get(name))
-            yield from _first_call(name, results)
-            yield from _memory(name, results)
-    if OURS in empty:
-        yield Goal("near-empty step", EMPTY, statistics.median(empty[OURS]), unit=" µs")
+def goals(name: str, found: Found, roofline: Roofline | None) -> Iterator[Goal]:
+    """Every goal about one network that this run can judge, with the most threads."""
+    medians = {peer: statistics.median(figures) for peer, figures in found.best.items() if figures}
+    if OURS in medians:
+        yield from _speed(name, medians, roofline)
+        yield from _first_call(name, found)
+        yield from _memory(name, found)
+
+
+def of_empty(times: Figures) -> Iterator[Goal]:
+    """The goal of what a call costs."""
+    if times.get(OURS):
+        yield Goal("near-empty step", EMPTY, statistics.median(times[OURS]), unit=" µs")
 
 
 def _speed(name: str, medians: dict[str, float], roofline: Roofline | None) -> Iterator[Goal]:
@@ -74,27 +75,19 @@ def _speed(name: str, medians: dict[str, float], roofline: Roofline | None) -> I
     if name in ROOFLINE and roofline is not None:
         what = f"{name}: step in rooflines"
         yield Goal(what, ROOFLINE[name], ours / statistics.median(roofline.total))
-    if name in WATCHING and WATCHED in medians:
-        yield Goal(f"{name}: watched step in steps", WATCHING[name], medians[WATCHED] / ours)
 
 
-def _first_call(name: str, results: Results) -> Iterator[Goal]:
-    if name not in FIRST_CALLS:
-        return
-    for what, bound, figures in (("cold", COLD, results.cold), ("from the cache", CACHED, results.cached)):
-        if found := _median(figures, name, OURS):
-            yield Goal(f"{name}: first call {what}", bound, found, unit=" s")
+def _first_call(name: str, found: Found) -> Iterator[Goal]:
+    for what, bound, figures in (("cold", COLD, found.cold), ("from the cache", CACHED, found.cached)):
+        if name in FIRST_CALLS and figures.get(OURS):
+            yield Goal(f"{name}: first call {what}", bound, statistics.median(figures[OURS]), unit=" s")
 
 
-def _memory(name: str, results: Results) -> Iterator[Goal]:
-    ours, eager = (_median(results.peak, name, peer) for peer in (OURS, EAGER))
-    if ours and eager:
-        yield Goal(f"{name}: peak memory of steps in eager's", 1.0, ours / eager)
-
-
-def _median(figures: Figures, name: str, peer: str) -> float | None:
-    found = figures.get(name, {}).get(peer)
-    return statistics.median(found) if found else None
+def _memory(name: str, found: Found) -> Iterator[Goal]:
+    for what, figures in (("the process", found.process), ("arrays", found.arrays)):
+        if figures.get(OURS) and figures.get(EAGER):
+            ratio = statistics.median(figures[OURS]) / statistics.median(figures[EAGER])
+            yield Goal(f"{name}: peak memory of {what} in steps, in eager's", 1.0, ratio)
 
 
 def table(found: Sequence[Goal]) -> str:

@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import steps
 from measure import Failures, cell, grid, in_turn, keep_to
@@ -66,11 +66,20 @@ def totals(peer: str, counts: Sequence[int]) -> list[float]:
 
 def sections(plan: Plan) -> Iterator[str]:
     """The Markdown of how cost grows."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield from _axes(plan, caches(folder))
+    counts = COUNTS[:3] if plan.quick else COUNTS
+    first = "the first call with empty caches in it"
+    yield f"Seconds for so many steps of W2, {first}, {plan.most_threads} thread(s):"
+    yield grid("peer", [f"{count:,}" for count in counts], _totals(plan, counts))
+
+
+def _axes(plan: Plan, environment: Mapping[str, str]) -> Iterator[str]:
     peers, threads = plan.among(DEFAULT), plan.most_threads
     for axis, (what, make, values) in list(AXES.items())[: 1 if plan.quick else None]:
         chosen = values[:2] if plan.quick else values
         times: dict[int, dict[str, list[float]]] = {
-            value: _times(plan, axis, make(value)) for value in chosen
+            value: _times(plan, axis, make(value), environment) for value in chosen
         }
         rows = {}
         for peer in peers:
@@ -78,16 +87,16 @@ def sections(plan: Plan) -> Iterator[str]:
             rows[PEERS[peer].label] = [cell(one, reference) if one else "–" for one, reference in found]
         yield f"Growth with {axis}: {what}, otherwise {BASE}; µs per step, {threads} thread(s):"
         yield grid("peer", [f"{value:,}" for value in chosen], rows)
-    counts = COUNTS[:3] if plan.quick else COUNTS
-    yield f"Seconds for so many steps of W2, the first call with empty caches in it, {threads} thread(s):"
-    yield grid("peer", [f"{count:,}" for count in counts], _totals(plan, counts))
 
 
-def _times(plan: Plan, axis: str, workload: Workload) -> dict[str, list[float]]:
-    failures: Failures = {}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        settings = (plan.rounds, plan.seconds, plan.most_threads, caches(folder))
-        found = steps.compare(workload, plan.among(DEFAULT), *settings, failures=failures)
+def _times(
+    plan: Plan, axis: str, workload: Workload, environment: Mapping[str, str]
+) -> dict[str, list[float]]:
+    failures = Failures()
+    settings = (plan.few, plan.seconds / 2, plan.most_threads, environment)
+    found = steps.compare(
+        workload, plan.among(DEFAULT), *settings, failures=failures, what=f"growth with {axis}"
+    )
     plan.note(f"{axis}, {workload}", failures)
     return {peer: [one["time"] for one in found[peer]] for peer in found if peer not in failures}
 
@@ -97,10 +106,10 @@ def _totals(plan: Plan, counts: Sequence[int]) -> dict[str, list[str]]:
     worker = [sys.executable, __file__, "--threads", str(threads)]
     worker += ["--counts", ",".join(map(str, counts)), "--worker"]
     found: dict[str, list[list[float]]] = {peer: [] for peer in plan.among(DEFAULT)}
-    for _ in range(plan.rounds):
+    for _ in range(plan.few):
         for peer, rounds in found.items():
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                one = in_turn({peer: [*worker, peer]}, 1, threads, caches(folder), failures)
+                one = in_turn({peer: [*worker, peer]}, 1, threads, caches(folder), failures, "steps")
             rounds += one.get(peer, [])
     plan.note("steps", failures)
     return {

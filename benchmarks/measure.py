@@ -7,19 +7,25 @@ what counts is the ratio of their medians.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
 import os
+import shlex
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "Failures",
+    "called",
     "cell",
     "forget_peak",
     "grid",
@@ -29,6 +35,7 @@ __all__ = [
     "keep_to",
     "machine",
     "per_call",
+    "progress",
     "ratio",
     "report",
     "row",
@@ -36,20 +43,47 @@ __all__ = [
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 CHUNKS = 15
-MOST_SECONDS = 600
+MOST_SECONDS = 240
+BEGUN = time.monotonic()
 
-Failures = dict[str, str]
+
+class Failures(dict[str, str]):
+    """What went wrong, by the name of a command; ``late`` names those that were ended since they hung."""
+
+    def __init__(self, told: Mapping[str, str] | None = None) -> None:
+        super().__init__(told or {})
+        self.late: set[str] = set()
+
+
+def progress(text: str) -> None:
+    """One line to the error stream, with the time since the beginning."""
+    minutes, seconds = divmod(int(time.monotonic() - BEGUN), 60)
+    print(f"[{minutes:2}:{seconds:02}] {text}", file=sys.stderr, flush=True)
 
 
 def report(command: Sequence[str], threads: int, environment: Mapping[str, str] | None = None) -> Any:
-    """What ``command`` prints last, read as JSON; it runs in a fresh process with ``threads`` threads."""
+    """What ``command`` prints last, read as JSON; it runs in a fresh process with ``threads`` threads.
+
+    Nothing of it is left behind, whatever it started; what it says of errors is told if it fails.
+    """
     variables = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | dict(environment or {})
     # Else a source tree is compiled anew by each process, which no installed package is.
     variables.pop("PYTHONDONTWRITEBYTECODE", None)
-    done = subprocess.run(
-        command, env=variables, stdout=subprocess.PIPE, text=True, check=True, timeout=MOST_SECONDS
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    # Files, since a pipe stays open for as long as anything that the command started lives.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen(command, env=variables, stdout=out, stderr=told, start_new_session=True)
+        try:
+            code = process.wait(MOST_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        out.seek(0), told.seek(0)
+        if code:
+            errors = told.read()
+            sys.stderr.write(errors)
+            raise subprocess.CalledProcessError(code, command, stderr=errors)
+        return json.loads(out.read().splitlines()[-1])
 
 
 def in_turn(
@@ -58,24 +92,44 @@ def in_turn(
     threads: int,
     environment: Mapping[str, str] | None = None,
     failures: Failures | None = None,
+    what: str = "",
 ) -> dict[str, list[Any]]:
     """The reports of every command, one per round, the commands taking turns.
 
     A command that fails ends the run; where ``failures`` is given, it is noted there and takes no more turns.
     """
     reports: dict[str, list[Any]] = {name: [] for name in commands}
-    for _ in range(rounds):
+    for turn in range(rounds):
         for name, command in commands.items():
             if failures is not None and name in failures:
                 continue
+            start = time.monotonic()
             try:
                 reports[name].append(report(command, threads, environment))
-            except (subprocess.SubprocessError, ValueError) as error:
+                ended = f"{time.monotonic() - start:.1f} s"
+            except (subprocess.SubprocessError, ValueError, IndexError) as error:
                 if failures is None:
                     raise
-                failures[name] = f"{type(error).__name__}: {error}"
+                if isinstance(error, subprocess.TimeoutExpired):
+                    failures.late.add(name)
+                failures[name] = ended = _in_words(error)
                 reports.pop(name)
+            progress(f"{what + ', ' if what else ''}round {turn + 1} of {rounds}: {name}: {ended}")
     return reports
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"ended after {error.timeout:.0f} s without a result"
+    if isinstance(error, subprocess.CalledProcessError):
+        last = (error.stderr or "").strip().splitlines()[-1:]
+        return ": ".join([f"exit status {error.returncode}", *last])
+    return f"{type(error).__name__}: {error}"
+
+
+def called() -> str:
+    """The command that this process was started with."""
+    return "python " + shlex.join(["benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def keep_to(threads: int) -> None:

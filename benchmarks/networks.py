@@ -1,128 +1,145 @@
-"""The networks W1 to W5: a step's time, the first call cold and from caches, peak memory, for every peer."""
+"""The networks W1 to W5: a step's time, the first call cold and from caches, and memory, for every peer."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import memory
 import steps
-from measure import cell, grid, in_turn
+from measure import Failures, cell, grid
 from peers import PEERS
 from plan import Plan, caches
 
-__all__ = ["Figures", "Results", "measure", "sections"]
+__all__ = ["Figures", "Found", "measure", "sections"]
 
-FEW_ROUNDS = 3
+# Of peers that take many seconds to start: one with empty caches, one with filled ones.
+SLOW_ROUNDS = 2
 
-Figures = dict[str, dict[str, list[float]]]
-"""By network and peer: one figure per round."""
+Figures = dict[str, list[float]]
+"""By peer: one figure per round."""
 
 
 @dataclass
-class Results:
-    """What was found: times in µs by number of threads, first calls in seconds, memory in MiB.
+class Found:
+    """What was found about a network: times in µs by number of threads, first calls in s, memory in MiB.
 
-    First calls and memory are those of the most threads. ``first_peak`` is the memory held up to the first
-    loss, ``peak`` that of the steps after it.
+    First calls and memory are those of the most threads. ``first`` is the most memory held up to the
+    first loss, ``process`` that held in the steps after it, ``arrays`` the arrays alone in those.
     """
 
     times: dict[int, Figures] = field(default_factory=dict)
     cold: Figures = field(default_factory=dict)
     cached: Figures = field(default_factory=dict)
-    first_peak: Figures = field(default_factory=dict)
-    peak: Figures = field(default_factory=dict)
+    first: Figures = field(default_factory=dict)
+    process: Figures = field(default_factory=dict)
+    arrays: Figures = field(default_factory=dict)
+
+    @property
+    def best(self) -> Figures:
+        """The times with the most threads."""
+        return self.times[max(self.times)] if self.times else {}
 
 
-def measure(plan: Plan) -> Results:
-    """Everything about the networks of the plan; peers that fail or disagree are noted in it."""
-    results = Results()
+def measure(plan: Plan, name: str) -> Found:
+    """Everything about one network; peers that fail or disagree are noted in the plan."""
+    found = Found()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for threads in plan.threads:
-            for name in plan.workloads:
-                _measure_network(plan, name, threads, caches(folder), results)
-    return results
-
-
-def _measure_network(
-    plan: Plan, name: str, threads: int, environment: Mapping[str, str], results: Results
-) -> None:
-    failures: dict[str, str] = {}
-    rounds, seconds = (1, 0.0) if plan.check else (plan.rounds, plan.seconds)
-    workload = plan.workloads[name]
-    found = steps.compare(workload, plan.peers, rounds, seconds, threads, environment, failures=failures)
-    sound = {peer: reports for peer, reports in found.items() if peer not in failures}
-
-    def figures(key: str, begin: int = 0) -> dict[str, list[float]]:
-        return {peer: [one[key] for one in reports[begin:]] for peer, reports in sound.items()}
-
-    if not plan.check:
-        results.times.setdefault(threads, {})[name] = figures("time")
-    if not plan.check and threads == plan.most_threads:
-        # The first round fills the caches.
-        results.cached[name] = figures("first", 1)
-        results.first_peak[name] = figures("first_peak")
-        if not plan.quick:
-            few = min(plan.rounds, FEW_ROUNDS)
-            results.peak[name] = memory.peaks(name, list(sound), few, threads, environment, failures)
-            cold = _cold(plan, name, list(sound), few, failures)
-            results.cold[name] = {peer: [one["first"] for one in reports] for peer, reports in cold.items()}
-            # Later rounds load from the caches what the first compiled.
-            results.first_peak[name] |= {
-                peer: [one["first_peak"] for one in reports] for peer, reports in cold.items()
-            }
-    plan.note(f"{name}, {threads} thread(s)", failures)
-
-
-def _cold(
-    plan: Plan, name: str, peers: Sequence[str], rounds: int, failures: dict[str, str]
-) -> dict[str, list[Any]]:
-    """The reports of first calls with every cache empty, of the peers that compile."""
-    found: dict[str, list[Any]] = {peer: [] for peer in peers if PEERS[peer].compiles}
-    for _ in range(rounds):
-        for peer, reports in found.items():
-            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-                command = {peer: steps.command(peer, plan.workloads[name], 0, plan.most_threads)}
-                one = in_turn(command, 1, plan.most_threads, caches(folder), failures)
-            reports += one.get(peer, [])
+        environment = caches(folder)
+        _measure_most(plan, name, environment, found)
+        for threads in () if plan.check else plan.threads:
+            if threads != plan.most_threads:
+                sound = [peer for peer in _swift(plan.peers) if found.best.get(peer)]
+                one = _compare(plan, name, sound, 1, threads, environment)
+                found.times[threads] = {peer: [r["time"] for r in reports] for peer, reports in one.items()}
     return found
 
 
-def sections(plan: Plan, results: Results) -> Iterator[str]:
-    """The Markdown of the networks."""
-    yield "\n".join(f"- {name}: {workload}" for name, workload in plan.workloads.items())
+def _measure_most(plan: Plan, name: str, environment: Mapping[str, str], found: Found) -> None:
+    """With the most threads. The first round begins with empty caches and fills them."""
+    rounds, threads = 1 if plan.check else plan.rounds, plan.most_threads
+    sound = _compare(plan, name, plan.peers, min(rounds, SLOW_ROUNDS), threads, environment)
     if plan.check:
-        agree = "Not all peers agree" if plan.failures else "All peers agree"
+        return
+    swift = _swift(sound)
+    more = _compare(plan, name, swift, rounds - SLOW_ROUNDS, threads, environment)
+    sound = {
+        peer: reports + more.get(peer, [])
+        for peer, reports in sound.items()
+        if peer in more or peer not in swift
+    }
+    found.times[threads] = {peer: [one["time"] for one in reports] for peer, reports in sound.items()}
+    found.cached = {peer: [one["first"] for one in reports[1:]] for peer, reports in sound.items()}
+    cold = {peer: reports[:1] for peer, reports in sound.items()}
+    if not plan.quick:
+        again = [peer for peer in _swift(sound) if PEERS[peer].compiles]
+        for _ in range(plan.rounds - 1):
+            for peer in again:
+                with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
+                    one = _compare(plan, name, [peer], 1, threads, caches(empty), seconds=0.0)
+                cold[peer] = cold[peer] + one.get(peer, [])
+    found.cold = {peer: [one["first"] for one in reports] for peer, reports in cold.items()}
+    found.first = {peer: [one["first_peak"] for one in reports] for peer, reports in cold.items()}
+    if plan.quick:
+        return
+    failures = Failures()
+    found.process = memory.peaks(name, _swift(sound), 1, threads, environment, failures)
+    traced = [peer for peer in sound if peer in memory.TRACED]
+    found.arrays = memory.peaks(name, traced, 1, threads, environment, failures, arrays=True)
+    plan.note(f"{name}, memory", failures)
+
+
+def _swift(peers: Iterable[str]) -> list[str]:
+    """Those whose first call does not take many seconds."""
+    return [peer for peer in peers if not PEERS[peer].slow]
+
+
+def _compare(
+    plan: Plan,
+    name: str,
+    peers: Sequence[str],
+    rounds: int,
+    threads: int,
+    environment: Mapping[str, str],
+    seconds: float | None = None,
+) -> dict[str, list[dict[str, float]]]:
+    """The reports of the peers that ran and agree; the others are noted."""
+    failures = Failures()
+    seconds = (0.0 if plan.check else plan.seconds) if seconds is None else seconds
+    settings = (rounds, seconds, threads, environment)
+    reports = steps.compare(plan.workloads[name], peers, *settings, failures=failures, what=name)
+    plan.note(f"{name}, {threads} thread(s)", failures)
+    return {peer: found for peer, found in reports.items() if peer not in failures}
+
+
+def sections(plan: Plan, name: str, found: Found) -> Iterator[str]:
+    """The Markdown of one network."""
+    yield f"{name}: {plan.workloads[name]}"
+    if plan.check:
+        wrong = [failure for failure in plan.failures if failure.startswith(f"{name},")]
+        agree = "Not all peers agree" if wrong else "All peers agree"
         yield f"{agree}: {', '.join(PEERS[peer].label for peer in plan.peers)}."
         return
-    reference = plan.peers[0]
-    for threads, times in results.times.items():
-        yield f"Microseconds per step with {threads} thread(s), and multiples of {PEERS[reference].label}:"
-        yield _table(plan, times, reference)
-    for title, figures in (
-        (
-            "Seconds to the first loss, caches empty, what is imported on first use in it",
-            results.cold,
-        ),
-        ("Seconds to the first loss, with the caches of an earlier process", results.cached),
-        ("MiB held at most up to the first loss, compiling included, beyond the library", results.first_peak),
-        (
-            "MiB held at most by the steps after it, beyond a process that trained a small one",
-            results.peak,
-        ),
-    ):
-        if any(found for by_peer in figures.values() for found in by_peer.values()):
-            yield f"{title}:"
-            yield _table(plan, figures)
+    reference = next((peer for peer in plan.peers if found.best.get(peer)), "")
+    yield f"Microseconds per step, and multiples of {PEERS[reference].label if reference else '–'}:"
+    columns = {f"{threads} thread(s)": figures for threads, figures in found.times.items()}
+    yield _table(plan, columns, reference)
+    yield (
+        "Seconds to the first loss with empty caches (what is imported on first use in it), and with those "
+        "of an earlier process. The most MiB beyond the libraries: of the process up to the first loss, "
+        "compiling in it; of the process in later steps; and of the arrays alone in later steps, parameters "
+        "and the optimizer's state in it:"
+    )
+    first = {"cold (s)": found.cold, "cached (s)": found.cached, "first (MiB)": found.first}
+    yield _table(plan, first | {"steps (MiB)": found.process, "arrays (MiB)": found.arrays})
 
 
-def _table(plan: Plan, figures: Figures, reference: str | None = None) -> str:
-    def of(peer: str, name: str) -> str:
-        found = figures.get(name, {})
-        return cell(found[peer], found.get(reference or "")) if found.get(peer) else "–"
+def _table(plan: Plan, columns: Mapping[str, Figures], reference: str = "") -> str:
+    def of(figures: Figures, peer: str) -> str:
+        return cell(figures[peer], figures.get(reference)) if figures.get(peer) else "–"
 
-    measured = [peer for peer in plan.peers if any(found.get(peer) for found in figures.values())]
-    rows = {PEERS[peer].label: [of(peer, name) for name in plan.workloads] for peer in measured}
-    return grid("peer", list(plan.workloads), rows)
+    columns = {title: figures for title, figures in columns.items() if any(figures.values())}
+    measured = [peer for peer in PEERS if any(figures.get(peer) for figures in columns.values())]
+    rows = {PEERS[peer].label: [of(figures, peer) for figures in columns.values()] for peer in measured}
+    return grid("peer", list(columns), rows)

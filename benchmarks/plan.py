@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from measure import Failures
 from peers import PEERS
 from workloads import TINY, WORKLOADS, Workload
 
@@ -69,8 +70,14 @@ class Plan:
         if self.failures:
             sys.exit("\n".join(self.failures))
 
-    def note(self, what: str, failures: dict[str, str]) -> None:
-        """Keep what went wrong, to be told at the end."""
+    @property
+    def few(self) -> int:
+        """Rounds of what takes many processes and is about orders of magnitude."""
+        return max(1, self.rounds // 2)
+
+    def note(self, what: str, failures: Failures) -> None:
+        """Keep what went wrong, to be told at the end; peers that hung are left out from here on."""
+        self.peers = [peer for peer in self.peers if peer not in failures.late]
         for peer, why in failures.items():
             label = PEERS[peer].label if peer in PEERS else peer
             self.failures.append(f"{what}: {label}: {why}")

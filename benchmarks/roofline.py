@@ -244,7 +244,7 @@ class Roofline:
 def rooflines(names: Sequence[str], rounds: int, seconds: float, threads: int) -> dict[str, Roofline]:
     """The roofline of every network, in processes of their own."""
     worker = [sys.executable, __file__, "--seconds", str(seconds), "--threads", str(threads), "--worker"]
-    reports = in_turn({name: [*worker, name] for name in names}, rounds, threads)
+    reports = in_turn({name: [*worker, name] for name in names}, rounds, threads, what="roofline")
     return {
         name: Roofline(
             WORKLOADS[name], [one["products"] for one in found], [one["bandwidth"] for one in found]

@@ -117,13 +117,14 @@ def compare(
     environment: Mapping[str, str] | None = None,
     *,
     failures: Failures,
+    what: str = "",
 ) -> dict[str, list[Any]]:
     """The reports of the peers; a peer that fails, or computes something else, is noted in ``failures``."""
     commands = {peer: command(peer, workload, seconds, threads) for peer in peers}
-    reports = in_turn(commands, rounds, threads, environment, failures)
+    reports = in_turn(commands, rounds, threads, environment, failures, what)
     expected = reference(workload)
     for peer, found in reports.items():
-        wrong = disagreements(found[0], expected) if found else []
+        wrong = next((told for one in found if (told := disagreements(one, expected))), [])
         if wrong:
             failures[peer] = "; ".join(wrong)
     return reports

@@ -4,14 +4,20 @@ import doctest
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import compiled
+import document
+import everything
+import goals
 import measure
 import numpy as np
 import pytest
 import steps
+from goals import Goal
 from peers import PEERS, by_hand
+from plan import Plan
 from workloads import TINY, WORKLOADS, Workload
 
 
@@ -25,6 +31,7 @@ def test_a_row_shows_median_spread_and_ratio() -> None:
 
 def test_a_cell_shows_the_same_with_decimals_that_mean_something() -> None:
     assert doctest.testmod(measure).failed == 0
+    assert doctest.testmod(document).failed == 0
 
 
 def test_a_grid_is_a_markdown_table() -> None:
@@ -50,13 +57,31 @@ def test_a_call_is_timed_by_chunks_each_ended_by_finish(monkeypatch: pytest.Monk
 def test_failed_commands_are_named_and_take_no_more_turns() -> None:
     commands = {
         "good": [sys.executable, "-c", "print(7)"],
-        "bad": [sys.executable, "-c", "raise SystemExit(3)"],
+        "bad": [sys.executable, "-c", "raise SystemExit('no such thing')"],
     }
-    failures: dict[str, str] = {}
+    failures = measure.Failures()
     assert measure.in_turn(commands, 2, 1, failures=failures) == {"good": [7, 7]}
-    assert "exit status 3" in failures["bad"]
+    assert failures == {"bad": "exit status 1: no such thing"}
+    assert failures.late == set()
     with pytest.raises(subprocess.CalledProcessError):
         measure.in_turn(commands, 1, 1)
+
+
+def test_what_hangs_is_ended_with_all_that_it_started_and_left_out_from_then_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(measure, "MOST_SECONDS", 1)
+    pid = tmp_path / "pid"
+    hang = f"sleep 600 & echo $! > {pid}; wait"
+    plan = Plan.of([], ["numpy", "backstory"], rounds=1, seconds=0.1, threads=(1,))
+    failures = measure.Failures()
+    found = measure.in_turn({"numpy": ["sh", "-c", hang]}, 2, 1, failures=failures)
+    plan.note("W1", failures)
+    assert found == {}
+    assert failures == {"numpy": "ended after 1 s without a result"}
+    assert plan.peers == ["backstory"]
+    state = Path(f"/proc/{pid.read_text().strip()}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
 
 
 def test_sizes_are_written_with_runs() -> None:
@@ -124,10 +149,31 @@ def test_the_fingerprint_tells_a_transposed_gradient_of_the_same_norm() -> None:
 
 
 def test_tables_are_written_between_the_marks() -> None:
-    document = f"before\n{compiled.BEGIN}\nold\n{compiled.END}\nafter"
-    assert compiled.insert(document, "new") == document.replace("old", "new")
-    with pytest.raises(SystemExit, match="has no"):
-        compiled.insert("no marks", "new")
+    with pytest.raises(SystemExit, match="has no <!-- W1: begin -->"):
+        document.insert("no marks", "W1", "new")
+
+
+def test_goals_of_all_parts_stand_in_one_table(tmp_path: Path) -> None:
+    texts = {
+        name: goals.table([Goal(f"{name}: a", 1.0, found)]) for name, found in (("W1", 2.0), ("W2", 0.5))
+    }
+    path = tmp_path / "tables.md"
+    path.write_text("\n".join("\n".join(document.marks(part)) for part in ("goals", *texts)) + "\n")
+    for _ in range(2):
+        for name, text in texts.items():
+            document.write(path, name, f"`a command`\n\n{text}")
+    rows = [goals.table([]), "| W1: a | ≤ 1 | 2.00 | **not reached** |", "| W2: a | ≤ 1 | 0.50 | reached |"]
+    assert document.overview(path.read_text()).splitlines() == "\n".join(rows).splitlines()
+    assert path.read_text().count("| W2: a |") == 2
+
+
+def test_every_table_that_is_written_has_its_place_in_the_document() -> None:
+    text = everything.DOCUMENT.read_text()
+    written = [name for name, one in everything.BENCHMARKS.items() if one.shown and not one.writes]
+    for part in (*written, *WORKLOADS, *compiled.PARTS, document.OVERVIEW):
+        document.insert(text, part, "")
+    for one in everything.BENCHMARKS.values():
+        assert (everything.HERE / one.file).is_file()
 
 
 def test_a_name_that_is_no_workload_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,8 +187,7 @@ def test_peers_that_cannot_run_are_skipped_by_name(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "jax" else found)
     plan, _ = compiled.parse(["--only", "tiny", "--peers", "jax,numpy"])
     assert plan.peers == ["numpy"]
-    plan.workloads.clear()
-    assert "Skipped: JAX jit (jax is not installed)." in list(compiled.sections(plan))
+    assert compiled._skipped(plan) == ["Skipped: JAX jit (jax is not installed)."]
 
 
 @pytest.mark.parametrize("peer", ["numpy", "backstory-compile", "jax", "mygrad", "autograd"])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import roofline
 from goals import Goal
-from networks import Results
+from measure import Failures
+from networks import Found
 from peers import dialect
 from plan import Plan
 from roofline import Roofline
@@ -72,9 +73,16 @@ def test_goals_are_judged_by_ratios_of_medians() -> None:
         "jax": [13, 13, 13],
         "numpy": [9, 9, 9],
     }
-    results = Results(times={1: {}, 2: {"W3": w3}}, cold={"W3": {"backstory-compile": [4.0]}})
+    results = Found(
+        times={1: {}, 2: w3},
+        cold={"backstory-compile": [4.0]},
+        process={"backstory-compile": [3.0], "backstory": [2.0]},
+        arrays={"backstory-compile": [1.0], "backstory": [2.0]},
+    )
     line = Roofline(WORKLOADS["W3"], [8.0], [1e9])
-    found = {g.what: g for g in goals.goals(results, {"W3": line}, {"backstory-compile": [4.0]})}
+    found = {
+        g.what: g for g in [*goals.goals("W3", results, line), *goals.of_empty({"backstory-compile": [4.0]})]
+    }
     verdicts = {what: (round(g.found, 2), g.reached) for what, g in found.items()}
     assert verdicts == {
         "W3: times faster than PyTorch": (1.4, True),
@@ -82,13 +90,16 @@ def test_goals_are_judged_by_ratios_of_medians() -> None:
         "W3: times faster than NumPy by hand": (0.9, False),
         "W3: step in rooflines": (pytest.approx(1.25, abs=0.01), False),
         "W3: first call cold": (4.0, False),
+        "W3: peak memory of the process in steps, in eager's": (1.5, False),
+        "W3: peak memory of arrays in steps, in eager's": (0.5, True),
         "near-empty step": (4.0, True),
     }
     assert Goal("w", 3.0, 4.0, unit=" s").cells() == ["≤ 3 s", "4.00 s", "**not reached**"]
 
 
 def test_nothing_is_judged_where_nothing_was_measured() -> None:
-    assert list(goals.goals(Results(), {}, {})) == []
+    assert list(goals.goals("W1", Found(), None)) == []
+    assert list(goals.of_empty({})) == []
 
 
 @pytest.mark.parametrize("name", elementwise.ACTIVATIONS)
@@ -126,6 +137,6 @@ def test_a_watched_peer_records_every_step(monkeypatch: pytest.MonkeyPatch) -> N
 def test_failures_end_the_run_by_name() -> None:
     plan = Plan.of([], ["numpy"], rounds=1, seconds=0.1, threads=(1,))
     plan.end()
-    plan.note("W1", {"numpy": "its first losses deviate"})
+    plan.note("W1", Failures({"numpy": "its first losses deviate"}))
     with pytest.raises(SystemExit, match="W1: NumPy by hand: its first losses deviate"):
         plan.end()
