@@ -3,8 +3,7 @@
 ; A row of a table is three words: the address of a kernel, the address of its argument block, and how many
 ; rows from this one on may run side by side (1: this one alone).
 ;
-; A call's header: 0 the rows, 1 their number, 2 the pool, 3 whether any rows run side by side, 4 and 5 the
-; functions that read and set BLAS's number of threads (0: the table has no products).
+; A call's header: 0 the rows, 1 their number, 2 the pool, 3 whether any rows run side by side.
 ;
 ; A pool, in words, what different threads write 64 bytes apart:
 ;    0 claim     which part of which job is next: epoch << 32 | parts << 16 | next part
@@ -280,25 +279,7 @@ entry:
   br i1 %started, label %go, label %failed
 go:
   %state = call ptr @PyEval_SaveThread()
-  %get_at = getelementptr i64, ptr %header, i64 4
-  %get = load ptr, ptr %get_at
-  %products = icmp ne ptr %get, null
-  br i1 %products, label %with_products, label %without
-without:
   call void @run(ptr %header)
-  br label %done
-with_products: ; BLAS with one thread per product, and as it was afterwards
-  %set_at = getelementptr i64, ptr %header, i64 5
-  %set = load ptr, ptr %set_at
-  %threads = call i32 %get()
-  %several = icmp ne i32 %threads, 1
-  br i1 %several, label %restrained, label %without
-restrained:
-  call void %set(i32 1)
-  call void @run(ptr %header)
-  call void %set(i32 %threads)
-  br label %done
-done:
   call void @PyEval_RestoreThread(ptr %state)
   call void @Py_IncRef(ptr @None)
   ret ptr @None

@@ -1,4 +1,4 @@
-"""What each value of a graph is for the compiler: computed in a loop, by BLAS, on the host, or not at all."""
+"""What each value of a graph is for the compiler: computed in a loop, as a matrix product, on the host, or not at all."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from backstory.compiler import blas
 from backstory.compiler.graph import Value
 from backstory.compiler.layout import Layouts, is_transparent
 from backstory.compiler.passes.rewriting import splat
 from backstory.compiler.primitives import ELEMENTWISE, REDUCTIONS
+from backstory.compiler.products import DTYPES
 
 __all__ = ["COMPARISONS", "ENTRIES", "KERNEL_DTYPES", "computing_dtype", "cost", "kind", "why_host"]
 
@@ -69,11 +69,9 @@ def why_host(value: Value, layouts: Layouts) -> str:
 
 def _why_no_product(value: Value) -> str:
     x, y = value.inputs
-    if value.dtype.kind != "f" or x.dtype != value.dtype or y.dtype != value.dtype:
-        return f"BLAS has no products of {x.dtype} and {y.dtype}"
-    if not blas.available():
-        return "NumPy's BLAS is not one that is called by address"
-    return "" if len(x.shape) == len(y.shape) == 2 else "a product of many matrices"
+    if value.dtype not in DTYPES or x.dtype != value.dtype or y.dtype != value.dtype:
+        return f"there are no products of {x.dtype} and {y.dtype}"
+    return ""
 
 
 def _why_no_entry(value: Value, arrays: list[Value]) -> str:

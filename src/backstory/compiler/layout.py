@@ -59,12 +59,6 @@ class Layouts:
         self.stored: set[Value] = set()
         self._of: dict[Value, Layout] = {}
         self._sweep(graph)
-        factors = [x for v in graph.values if v.primitive == "matmul" for x in v.values]
-        wanting = {x for x in factors if x in self._of and matrix(self[x], x.shape) is None}
-        if not wanting <= self.stored:
-            self.stored |= wanting
-            self._of = {}
-            self._sweep(graph)
 
     def __getitem__(self, value: Value) -> Layout:
         found = self._of.get(value)
@@ -100,26 +94,6 @@ class Layouts:
             if layout is None:
                 return  # an index that is no view
         self._of[value] = layout
-
-
-def matrix(layout: Layout, shape: tuple[int, ...]) -> tuple[bool, int] | None:
-    """How a matrix product reads a matrix: whether transposed, and the distance of its rows in memory.
-
-    ``None`` if it cannot.
-
-    >>> import numpy as np
-    >>> x = Value("input", (), {}, (6, 4), np.dtype("f4"))
-    >>> matrix(Layout(x, 0, (4, 1)), (6, 4)), matrix(Layout(x, 0, (1, 4)), (4, 6))
-    ((False, 4), (True, 4))
-    """
-    if len(shape) != 2:
-        return None
-    (rows, columns), (down, right) = shape, layout.strides
-    if (right == 1 or columns == 1) and (down >= columns or rows == 1):
-        return False, max(down, columns, 1) if rows > 1 else max(columns, 1)
-    if (down == 1 or rows == 1) and (right >= rows or columns == 1):
-        return True, max(right, rows, 1) if columns > 1 else max(rows, 1)
-    return None
 
 
 def _equal(strides: tuple[int, ...], shape: tuple[int, ...]) -> bool:

@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 
 from backstory.compiler.account import Account, account, readable
-from backstory.compiler.blas import Matrix, Product, multiply
 from backstory.compiler.driver import address_of
 from backstory.compiler.emit import Emitted, emitted
 from backstory.compiler.expressions import type_name
 from backstory.compiler.fusion import Fusion, fused
 from backstory.compiler.graph import Graph, Number, Value
 from backstory.compiler.kernels import kernel
-from backstory.compiler.layout import contiguous, matrix
+from backstory.compiler.layout import contiguous
 from backstory.compiler.lowering import lowered
 from backstory.compiler.memory import ALIGNMENT, Place, Plan, planned, roots_read
 from backstory.compiler.nest import Nest, Operand
 from backstory.compiler.order import ordered
 from backstory.compiler.passes import simplified
 from backstory.compiler.primitives import evaluate
+from backstory.compiler.products import ADDRESSES, Factor, Product, multiply
 from backstory.compiler.replay import Program
 from backstory.compiler.sweep import TOTAL, Part, divided, sweeps
 from backstory.compiler.table import Block, Table
@@ -154,27 +154,20 @@ class Native(Program):
             self._memory.point(block, word, operand.root, offset)
 
     def _add_product(self, table: Table, unit: Unit) -> None:
-        """A matrix product: what is transposed is read as it lies, and a large one is done in bands."""
+        """Products of matrices as they lie, transposed or not; large ones in bands."""
         (value,) = unit.members
         layouts, size = self._fusion.layouts, value.dtype.itemsize
-        matrices, lies = [], []
-        for x in value.inputs:
-            layout = layouts[x]
-            found = matrix(layout, x.shape)
-            assert found is not None, f"{x!r} is no matrix to BLAS"
-            transposed, stride = found
-            matrices.append(Matrix(0, stride, transposed))
-            lies.append(layout)
-        (rows, columns), inner = value.shape, value.inputs[0].shape[1]
-        x, y = matrices
-        product = Product(rows, columns, inner, x, y, Matrix(0, columns))
-        count = threads() if rows * columns * inner >= _LARGE_PRODUCT else 1
-        # The addresses in these words count from the beginning of each matrix.
-        words = [part.words() for part in (product.split(count, size) if count > 1 else [product])]
-        address = multiply(value.dtype)
-        for block in table.add_parts([(address, part) for part in words]):
-            for word, layout in ((7, lies[0]), (5, lies[1]), (9, layouts[value])):
-                self._memory.point(block, word, layout.root, layout.offset * size + block[word])
+        factors = []
+        for x in (*value.inputs, value):
+            root, offset, strides = layouts[x]
+            factors.append(Factor(x.shape, strides, offset * size, root))
+        work = value.size * value.inputs[0].shape[-1]
+        products = Product.all(*factors, value.dtype, threads() if work >= _LARGE_PRODUCT else 1)
+        kernel = multiply(value.dtype)
+        blocks = table.add_parts([(kernel, product.words()) for product in products])
+        for block, product in zip(blocks, products, strict=True):
+            for word, matrix in zip(ADDRESSES, (product.a, product.b, product.c), strict=True):
+                self._memory.point(block, word, matrix.root, matrix.address)
 
     def _host_step(self, unit: Unit) -> Callable[[], None]:
         """A unit that NumPy computes."""

@@ -52,7 +52,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from backstory.compiler import blas
 from backstory.compiler.driver import builtin, driver
 from backstory.compiler.workers import Pool, pool
 from backstory.errors import ArgumentError
@@ -107,7 +106,7 @@ class _Memory(int):
 
     @classmethod
     def of(cls, pool: Pool) -> _Memory:
-        header = np.zeros(6, np.int64)
+        header = np.zeros(4, np.int64)
         memory = cls(header.ctypes.data)
         memory.header, memory.rows, memory.blocks, memory.pool = header, np.zeros((16, 3), np.int64), [], pool
         header[2] = pool.address
@@ -152,6 +151,4 @@ class Table:
         memory.blocks += blocks
         memory.header[:2] = (memory.rows.ctypes.data, end)
         memory.header[3] |= len(parts) > 1
-        if (library := blas.library()) and any(blas.is_product(kernel) for kernel, _ in parts):
-            memory.header[4:] = (library.get_threads, library.set_threads)
         return blocks

@@ -1,0 +1,206 @@
+"""Matrix products in tables: which matrices, and in how many parts.
+
+The kernel is the engine's own (:mod:`backstory.compiler.tiles`). A library's would bring threads of its own,
+and pools of threads that take turns cost a hundred times what a product does; so a large product uses the
+cores as parts of one entry, which the engine's workers take (:meth:`Product.split`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backstory.compiler.cache import object_of
+from backstory.compiler.native import host, load, object_code
+from backstory.compiler.tiles import Tiles
+from backstory.errors import DtypeError
+
+__all__ = ["ADDRESSES", "DTYPES", "Factor", "Matrix", "Product", "multiply"]
+
+DTYPES = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
+ADDRESSES = (4, 8, 12)
+"""The words of a block that hold the addresses of a, b and c."""
+
+
+@cache
+def _tiles(dtype: np.dtype) -> Tiles:
+    return Tiles.of(DTYPES[dtype], host()[2])
+
+
+@cache
+def _loaded(dtype: np.dtype) -> int:
+    text = _tiles(dtype).module
+    [address] = load(object_of(f"product {dtype}", text, lambda: object_code(text)), ["product"])
+    return address
+
+
+def multiply(dtype: Any) -> int:
+    """The address of the kernel of matrix products in this dtype; its words are :meth:`Product.words`."""
+    dtype = np.dtype(dtype)
+    if dtype not in DTYPES:
+        raise DtypeError(
+            f"a matrix product of {dtype}",
+            why="the kernel multiplies float32 and float64",
+            instead="NumPy's matmul, between tables",
+        )
+    return _loaded(dtype)
+
+
+class Factor(NamedTuple):
+    """An array of matrices as it lies in memory. ``root`` is what the address counts from, if not from 0."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # in entries
+    address: int
+    root: Any = None
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Factor:
+        """An array in this process."""
+        return cls(array.shape, tuple(s // array.itemsize for s in array.strides), array.ctypes.data)
+
+    def steps(self, shape: tuple[int, ...]) -> list[int]:
+        """How far each axis of the batch moves in it, where the whole batch has a shape."""
+        own = [step if n > 1 else 0 for n, step in zip(self.shape[:-2], self.strides, strict=False)]
+        return [0] * (len(shape) - len(own)) + own
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix in memory: where it begins, and how many entries further the next row and column begin.
+
+    ``batch`` is how many entries further the next matrix of a batch begins.
+    """
+
+    address: int
+    row: int
+    column: int
+    batch: int = 0
+    root: Any = None
+
+    @property
+    def transposed(self) -> Matrix:
+        """Its columns as rows."""
+        return replace(self, row=self.column, column=self.row)
+
+    def at(self, itemsize: int, entries: int) -> Matrix:
+        """The matrix that begins so many entries further on."""
+        return replace(self, address=self.address + entries * itemsize)
+
+
+@dataclass(frozen=True)
+class Product:
+    """c ← a b, for a (rows, inner), b (inner, columns) and c (rows, columns), ``batch`` times.
+
+    ``inner`` is not 0, and the rows or the columns of c are contiguous.
+
+    >>> a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(4, 3)
+    >>> c = np.empty((2, 4))
+    >>> [product] = Product.all(Factor.of(a), Factor.of(b.T), Factor.of(c), a.dtype)
+    >>> from backstory.compiler.table import Table
+    >>> table = Table()
+    >>> block = table.add(multiply(np.float64), product.words())
+    >>> table.run()
+    >>> np.array_equal(c, a @ b.T)
+    True
+    """
+
+    rows: int
+    columns: int
+    inner: int
+    a: Matrix
+    b: Matrix
+    c: Matrix
+    batch: int = 1
+
+    @classmethod
+    def all(cls, a: Factor, b: Factor, c: Factor, dtype: np.dtype, parts: int = 1) -> list[Product]:
+        """The products that make c from a and b, with broadcasting, in up to ``parts`` parts each.
+
+        Axes of a batch that all three go through in one step are one; of those that are left, the last is
+        the batch of one product.
+        """
+        batch, factors = c.shape[:-2], (a, b, c)
+        axes: list[tuple[int, tuple[int, ...]]] = []
+        for n, *steps in zip(batch, *(x.steps(batch) for x in factors), strict=True):
+            if n == 1:
+                continue
+            if axes and axes[-1][1] == tuple(n * step for step in steps):
+                n *= axes.pop()[0]
+            axes.append((n, tuple(steps)))
+        n, steps = axes.pop() if axes else (1, (0, 0, 0))
+        found: list[Product] = []
+        for place in itertools.product(*(range(m) for m, _ in axes)):
+            matrices = [
+                Matrix(x.address, *x.strides[-2:], steps[i], x.root).at(
+                    dtype.itemsize, sum(j * far[i] for j, (_, far) in zip(place, axes, strict=True))
+                )
+                for i, x in enumerate(factors)
+            ]
+            found.append(cls(*c.shape[-2:], a.shape[-1], *matrices, n).oriented)
+        return [part for whole in found for part in whole.split(parts, dtype)] if parts > 1 else found
+
+    @property
+    def transposed(self) -> Product:
+        """The same product of the transposed matrices: cᵀ ← bᵀ aᵀ."""
+        a, b, c = self.b.transposed, self.a.transposed, self.c.transposed
+        return replace(self, rows=self.columns, columns=self.rows, a=a, b=b, c=c)
+
+    @property
+    def oriented(self) -> Product:
+        """The product or its transpose: the one that writes contiguous rows, the longer ones if both do."""
+        in_rows = self.c.column == 1 or self.columns == 1
+        in_columns = self.c.row == 1 or self.rows == 1
+        return self.transposed if in_columns and (not in_rows or self.rows > self.columns) else self
+
+    def words(self) -> list[int | float]:
+        """The words of the kernel's block, if the product is ``oriented``."""
+        a, b, c = self.a, self.b, self.c
+        return [
+            *(self.batch, self.rows, self.columns, self.inner),
+            *(a.address, a.batch, a.row, a.column),
+            *(b.address, b.batch, b.row, b.column),
+            *(c.address, c.batch, c.row),
+        ]
+
+    @property
+    def work(self) -> int:
+        """How many entries are multiplied."""
+        return self.batch * self.rows * self.columns * self.inner
+
+    def split(self, parts: int, dtype: np.dtype) -> list[Product]:
+        """The product as up to so many that can run side by side: parts of the batch, or bands of c.
+
+        Bands are rows, which those who read c go through in the same order, unless columns are shared more
+        evenly: each band makes its own copies of the whole of b, or of its columns of it.
+        """
+        tiles, size = _tiles(dtype), dtype.itemsize
+        if self.batch >= parts:
+            bands = _bands(self.batch, 1, parts)
+            return [replace(self, batch=n, **self._moved(size, i, "abc", "batch")) for i, n in bands]
+        rows, columns = _bands(self.rows, tiles.rows, parts), _bands(self.columns, tiles.width, parts)
+        by_rows = max(tiles.cost(n, self.columns, self.inner) for _, n in rows)
+        by_columns = max(tiles.cost(self.rows, n, self.inner) for _, n in columns)
+        if by_columns < 0.9 * by_rows:
+            return [replace(self, columns=n, **self._moved(size, j, "bc", "column")) for j, n in columns]
+        return [replace(self, rows=n, **self._moved(size, i, "ac", "row")) for i, n in rows]
+
+    def _moved(self, size: int, steps: int, names: str, axis: str) -> dict[str, Matrix]:
+        """Some of the matrices, so many steps further along an axis."""
+        matrices = {name: getattr(self, name) for name in names}
+        return {name: x.at(size, steps * getattr(x, axis)) for name, x in matrices.items()}
+
+
+def _bands(count: int, step: int, parts: int) -> list[tuple[int, int]]:
+    """Up to so many bands of about equal size, as beginning and length, that begin at multiples of a step.
+
+    >>> _bands(20, 6, 2)
+    [(0, 12), (12, 8)]
+    """
+    steps = -(-count // step)
+    bounds = [min(-(-steps * i // parts) * step, count) for i in range(parts + 1)]
+    return [(start, stop - start) for start, stop in itertools.pairwise(bounds) if stop > start]

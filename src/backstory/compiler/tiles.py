@@ -1,0 +1,285 @@
+"""The kernel of matrix products, in LLVM's language.
+
+C ← A B goes through memory as BLAS libraries do it (Goto and van de Geijn, 2008, "Anatomy of high-performance
+matrix multiplication"): B is copied in *panels*, a few vectors wide and up to :data:`DEPTH` rows deep, which
+stay in the first cache; with each panel, A's rows make *tiles* of C, whose entries are summed up in registers.
+A is read as it lies, since each of its entries is spread over a vector anyway, and so any layout will do.
+Where the matrices are small this costs less than a library's call, and it needs no threads of its own.
+
+A block's words are, for ``batch`` products one after the other: batch, rows, columns, inner; the address of A
+and the entries from one matrix, row and column to the next; the same of B; the address of C and the entries
+from one matrix and one row to the next. C's rows are contiguous.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from backstory.compiler.writer import Function
+
+__all__ = ["DEPTH", "Tiles"]
+
+DEPTH = 256
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The sizes of tiles for a type: ``lanes`` entries in a vector, ``rows`` and ``vectors`` in a tile.
+
+    A tile's vectors, a row of the panel and one entry of A must fit into the registers at once.
+    """
+
+    kind: str
+    lanes: int
+    rows: int = 6
+    vectors: int = 2
+
+    @classmethod
+    def of(cls, kind: str, features: str) -> Tiles:
+        """The tiles for a processor with these features, as LLVM names them."""
+        size = 4 if kind == "float" else 8
+        has = set(features.split(","))
+        if "+avx512f" in has:
+            return cls(kind, 64 // size, rows=12)
+        return cls(kind, (32 if "+avx" in has else 16) // size)
+
+    @property
+    def width(self) -> int:
+        """How many columns a panel has."""
+        return self.lanes * self.vectors
+
+    @property
+    def size(self) -> int:
+        """Bytes of an entry."""
+        return 4 if self.kind == "float" else 8
+
+    @property
+    def vector(self) -> str:
+        """The type of a vector."""
+        return f"<{self.lanes} x {self.kind}>"
+
+    def cost(self, rows: int, columns: int, inner: int) -> int:
+        """About how long a product takes: the vectors of its tiles multiplied, and of its panels copied."""
+        panels, tiles = -(-columns // self.width), -(-rows // self.rows)
+        return panels * inner * self.vectors * (tiles * self.rows + 4)
+
+    @cached_property
+    def module(self) -> str:
+        """The module, which defines ``void product(i64 block)``."""
+        heights = range(1, self.rows + 1)
+        parts = [self._tile(rows, vectors) for vectors in (1, self.vectors) for rows in heights]
+        suffix, mask = self._suffix, f"<{self.lanes} x i1>"
+        declared = (
+            f"declare {self.vector} @llvm.fmuladd.{suffix}({self.vector}, {self.vector}, {self.vector})",
+            f"declare {self.vector} @llvm.masked.load.{suffix}.p0(ptr, i32, {mask}, {self.vector})",
+            f"declare void @llvm.masked.store.{suffix}.p0({self.vector}, ptr, i32, {mask})",
+        )
+        return "\n".join((*declared, *map(str, (*parts, self._panel(), self._product()))))
+
+    @property
+    def _suffix(self) -> str:
+        return f"v{self.lanes}f{8 * self.size}"
+
+    # Vectors that may be cut off at the last column
+
+    def _masks(self, f: Function, vectors: int) -> list[str]:
+        """Which lanes of vectors lie within ``%width`` columns."""
+        lanes = range(self.lanes)
+        width = f.spread("i64", self.lanes, "%width")
+        return [
+            f.value(
+                f"icmp slt <{self.lanes} x i64> <{', '.join(f'i64 {v * self.lanes + i}' for i in lanes)}>, {width}"
+            )
+            for v in range(vectors)
+        ]
+
+    def _read(self, f: Function, address: str, mask: str | None) -> str:
+        if mask is None:
+            return f.load(self.vector, address, self.size)
+        return f.value(
+            f"call {self.vector} @llvm.masked.load.{self._suffix}.p0(ptr {address}, i32 {self.size}, "
+            f"<{self.lanes} x i1> {mask}, {self.vector} zeroinitializer)"
+        )
+
+    def _write(self, f: Function, value: str, address: str, mask: str | None) -> None:
+        if mask is None:
+            f.store(self.vector, value, address, self.size)
+        else:
+            f.do(
+                f"call void @llvm.masked.store.{self._suffix}.p0({self.vector} {value}, ptr {address}, "
+                f"i32 {self.size}, <{self.lanes} x i1> {mask})"
+            )
+
+    # A tile
+
+    def _tile(self, rows: int, vectors: int) -> Function:
+        """``rows`` rows of C, so many vectors wide, from as many rows of A and a panel."""
+        f = Function(
+            f"define internal void @tile{rows}x{vectors}(ptr %a, i64 %a_row, i64 %a_column, ptr %panel, "
+            "ptr %c, i64 %c_row, i64 %inner, i64 %width, i1 %more) noinline"
+        )
+        sums = [[f.variable(self.vector, "zeroinitializer") for _ in range(vectors)] for _ in range(rows)]
+        with f.loop(0, "%inner") as k:
+            at = f.entry(self.kind, "%panel", f.multiply(k, self.width))
+            right = [
+                f.load(self.vector, f.entry(self.kind, at, v * self.lanes), self.size * self.lanes)
+                for v in range(vectors)
+            ]
+            column = f.entry(self.kind, "%a", f.multiply(k, "%a_column"))
+            for i, row in enumerate(sums):
+                entry = f.load(self.kind, f.entry(self.kind, column, f.multiply("%a_row", i)))
+                left = f.spread(self.kind, self.lanes, entry)
+                for y, total in zip(right, row, strict=True):
+                    operands = f"{self.vector} {left}, {self.vector} {y}, {self.vector} {f.load(self.vector, total)}"
+                    new = f.value(f"call {self.vector} @llvm.fmuladd.{self._suffix}({operands})")
+                    f.store(self.vector, new, total)
+        whole = vectors * self.lanes
+        with f.when(f.compare("sge", "%width", whole)):
+            self._leave(f, sums, [None] * vectors)
+        with f.when(f.compare("slt", "%width", whole)):
+            self._leave(f, sums, self._masks(f, vectors))
+        f.do("ret void")
+        return f
+
+    def _leave(self, f: Function, sums: list[list[str]], masks: list[str] | list[None]) -> None:
+        """Add to the sums what C has of the inner entries before, and store them."""
+        places = [
+            (total, f.entry(self.kind, "%c", f.multiply("%c_row", i), v * self.lanes), mask)
+            for i, row in enumerate(sums)
+            for v, (total, mask) in enumerate(zip(row, masks, strict=True))
+        ]
+        with f.when("%more"):
+            for total, place, mask in places:
+                old, new = self._read(f, place, mask), f.load(self.vector, total)
+                f.store(self.vector, f.value(f"fadd {self.vector} {old}, {new}"), total)
+        for total, place, mask in places:
+            self._write(f, f.load(self.vector, total), place, mask)
+
+    # A panel
+
+    def _panel(self) -> Function:
+        """Copy ``%inner`` rows of B, ``%width`` columns of them, and fill the panel's width with zeros."""
+        f = Function(
+            "define internal void @panel(ptr %b, i64 %b_row, i64 %b_column, i64 %inner, i64 %width, "
+            "ptr %panel) noinline"
+        )
+        in_rows = f.compare("eq", "%b_column", 1)
+        with f.when(in_rows):
+            with f.when(f.compare("sge", "%width", self.width)):
+                self._copy_rows(f, [None] * self.vectors)
+            with f.when(f.compare("slt", "%width", self.width)):
+                self._copy_rows(f, self._masks(f, self.vectors))
+        with f.when(f.value(f"xor i1 {in_rows}, true")):
+            self._copy_columns(f)
+        f.do("ret void")
+        return f
+
+    def _copy_rows(self, f: Function, masks: list[str] | list[None]) -> None:
+        with f.loop(0, "%inner") as k:
+            source = f.entry(self.kind, "%b", f.multiply(k, "%b_row"))
+            target = f.entry(self.kind, "%panel", f.multiply(k, self.width))
+            for v, mask in enumerate(masks):
+                found = self._read(f, f.entry(self.kind, source, v * self.lanes), mask)
+                f.store(self.vector, found, f.entry(self.kind, target, v * self.lanes), self.size * self.lanes)
+
+    def _copy_columns(self, f: Function) -> None:
+        """Squares of contiguous columns are transposed in registers; the rest goes entry by entry."""
+        contiguous = f.compare("eq", "%b_row", 1)
+        wide, deep = (
+            f.value(f"select i1 {contiguous}, i64 {f.floor(x, self.lanes)}, i64 0") for x in ("%width", "%inner")
+        )
+        with f.loop(0, wide, self.lanes) as j:
+            with f.loop(0, deep, self.lanes) as k:
+                self._transpose(f, k, j)
+            with f.loop(deep, "%inner") as k, f.loop(j, f.add(j, self.lanes)) as column:
+                self._copy_entry(f, k, column)
+        with f.loop(wide, "%width") as j, f.loop(0, "%inner") as k:
+            self._copy_entry(f, k, j)
+        with f.loop("%width", self.width) as j, f.loop(0, "%inner") as k:
+            f.store(self.kind, "0.0", self._in_panel(f, k, j))
+
+    def _copy_entry(self, f: Function, k: str, j: str) -> None:
+        f.store(self.kind, f.load(self.kind, self._in_b(f, k, j)), self._in_panel(f, k, j))
+
+    def _in_b(self, f: Function, k: str, j: str) -> str:
+        return f.entry(self.kind, "%b", f.multiply(k, "%b_row"), f.multiply(j, "%b_column"))
+
+    def _in_panel(self, f: Function, k: str, j: str) -> str:
+        return f.entry(self.kind, "%panel", f.multiply(k, self.width), j)
+
+    def _transpose(self, f: Function, k: str, j: str) -> None:
+        """A square of B with its corner at (k, j): exchange halves, then quarters, ..., then neighbours."""
+        n, vector = self.lanes, self.vector
+        rows = [f.load(vector, self._in_b(f, k, f.add(j, i)), self.size) for i in range(n)]
+        step = 1
+        while step < n:
+            for i in range(n):
+                if not i & step:
+                    first, second = rows[i], rows[i + step]
+                    upper = [n + (c ^ step) if c & step else c for c in range(n)]
+                    lower = [n + c if c & step else c ^ step for c in range(n)]
+                    rows[i], rows[i + step] = (
+                        f.value(
+                            f"shufflevector {vector} {first}, {vector} {second}, "
+                            f"<{n} x i32> <{', '.join(f'i32 {c}' for c in order)}>"
+                        )
+                        for order in (upper, lower)
+                    )
+            step *= 2
+        for i, row in enumerate(rows):
+            f.store(vector, row, self._in_panel(f, f.add(k, i), j), self.size * n)
+
+    # The product
+
+    def _product(self) -> Function:
+        f = Function("define void @product(i64 %address)")
+        panel = f.variable(f"[{DEPTH * self.width} x {self.kind}]")
+        block = f.value("inttoptr i64 %address to ptr")
+        words = [f.load("i64", f.entry("i64", block, i)) for i in range(15)]
+        batch, rows, columns, inner = words[:4]
+        a, b, c = (words[4:8], words[8:12], words[12:])
+        slabs = f.value(f"sdiv i64 {f.add(inner, DEPTH - 1)}, {DEPTH}")
+        depth = f.value(f"sdiv i64 {f.add(inner, f.subtract(slabs, 1))}, {slabs}")
+        with f.loop(0, batch) as n:
+            a_at, b_at, c_at = (
+                f.entry(self.kind, f.value(f"inttoptr i64 {x[0]} to ptr"), f.multiply(n, x[1])) for x in (a, b, c)
+            )
+            with f.loop(0, inner, depth) as k, f.loop(0, columns, self.width) as j:
+                deep = f.least(f.subtract(inner, k), depth)
+                wide = f.least(f.subtract(columns, j), self.width)
+                source = f.entry(self.kind, b_at, f.multiply(k, b[2]), f.multiply(j, b[3]))
+                f.do(
+                    f"call void @panel(ptr {source}, i64 {b[2]}, i64 {b[3]}, i64 {deep}, i64 {wide}, ptr {panel})"
+                )
+                left = f.entry(self.kind, a_at, f.multiply(k, a[3]))
+                tail = f"i64 {c[2]}, i64 {deep}, i64 {wide}, i1 {f.compare('sgt', k, 0)}"
+                narrow = f.compare("sle", wide, self.lanes)
+                with f.when(narrow):
+                    self._column(f, 1, rows, (left, a[2], a[3], panel, f.entry(self.kind, c_at, j), c[2]), tail)
+                with f.when(f.value(f"xor i1 {narrow}, true")):
+                    self._column(
+                        f, self.vectors, rows, (left, a[2], a[3], panel, f.entry(self.kind, c_at, j), c[2]), tail
+                    )
+        f.do("ret void")
+        return f
+
+    def _column(self, f: Function, vectors: int, rows: str, at: tuple[str, ...], tail: str) -> None:
+        """All tiles below each other: as high ones as there are, and one for the rows that are left."""
+        a, a_row, a_column, panel, c, c_row = at
+
+        def tile(height: int, row: str) -> None:
+            a_at = f.entry(self.kind, a, f.multiply(row, a_row))
+            c_at = f.entry(self.kind, c, f.multiply(row, c_row))
+            f.do(
+                f"call void @tile{height}x{vectors}(ptr {a_at}, i64 {a_row}, i64 {a_column}, ptr {panel}, "
+                f"ptr {c_at}, {tail})"
+            )
+
+        left = f.value(f"srem i64 {rows}, {self.rows}")
+        high = f.subtract(rows, left)
+        with f.loop(0, high, self.rows) as row:
+            tile(self.rows, row)
+        for height in range(1, self.rows):
+            with f.when(f.compare("eq", left, height)):
+                tile(height, high)
