@@ -115,6 +115,14 @@ def test_a_batch_whose_axes_were_exchanged():
     assert_product(c, a, b)
 
 
+@pytest.mark.parametrize(("left", "right"), [((4,), (4, 3)), ((2, 5, 4), (4,)), ((4,), (2, 4, 3)), ((4,), (4,))])
+def test_a_vector_is_a_row_on_the_left_and_a_column_on_the_right(left, right):
+    a, b = np.arange(np.prod(left), dtype=float).reshape(left), np.ones(right)
+    c = np.full(np.matmul(a, b).shape, np.nan)
+    multiplied(a, b, c, multiply("float64"))
+    assert np.array_equal(c, np.matmul(a, b))
+
+
 def test_what_was_in_the_result_is_not_read_and_nan_and_infinity_are_multiplied():
     a, c = np.array([[np.inf, 1.0], [np.nan, 2.0]]), np.full((2, 2), np.nan)
     multiplied(a, np.ones((2, 2)), c, multiply("float64"))

@@ -124,6 +124,7 @@ class Product:
         Axes of a batch that all three go through in one step are one; of those that are left, the last is
         the batch of one product.
         """
+        a, b, c = _of_two_axes(a, b, c)
         batch, factors = c.shape[:-2], (a, b, c)
         axes: list[tuple[int, tuple[int, ...]]] = []
         for n, *steps in zip(batch, *(x.steps(batch) for x in factors), strict=True):
@@ -193,6 +194,23 @@ class Product:
         """Some of the matrices, so many steps further along an axis."""
         matrices = {name: getattr(self, name) for name in names}
         return {name: x.at(size, steps * getattr(x, axis)) for name, x in matrices.items()}
+
+
+def _of_two_axes(a: Factor, b: Factor, c: Factor) -> tuple[Factor, Factor, Factor]:
+    """A vector as one row on the left, as one column on the right; the result has that axis, too."""
+
+    def with_axis(x: Factor, at: int) -> Factor:
+        shape, strides = list(x.shape), list(x.strides)
+        shape.insert(at, 1)
+        strides.insert(at, 0)
+        return x._replace(shape=tuple(shape), strides=tuple(strides))
+
+    left, right = len(a.shape) == 1, len(b.shape) == 1
+    if right:
+        b, c = with_axis(b, 1), with_axis(c, len(c.shape))
+    if left:
+        a, c = with_axis(a, 0), with_axis(c, len(c.shape) - 1)
+    return a, b, c
 
 
 def _bands(count: int, step: int, parts: int) -> list[tuple[int, int]]:
