@@ -115,7 +115,9 @@ def test_a_batch_whose_axes_were_exchanged():
     assert_product(c, a, b)
 
 
-@pytest.mark.parametrize(("left", "right"), [((4,), (4, 3)), ((2, 5, 4), (4,)), ((4,), (2, 4, 3)), ((4,), (4,))])
+@pytest.mark.parametrize(
+    ("left", "right"), [((4,), (4, 3)), ((2, 5, 4), (4,)), ((4,), (2, 4, 3)), ((4,), (4,))]
+)
 def test_a_vector_is_a_row_on_the_left_and_a_column_on_the_right(left, right):
     a, b = np.arange(np.prod(left), dtype=float).reshape(left), np.ones(right)
     c = np.full(np.matmul(a, b).shape, np.nan)

@@ -1,4 +1,4 @@
-"""What each value of a graph is for the compiler: computed in a loop, as a matrix product, on the host, or not at all."""
+"""What each value of a graph is for the compiler: a loop, a matrix product, the host's work, or nothing."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from backstory.compiler.graph import Graph, Value
 
-__all__ = ["Layout", "Layouts", "contiguous", "is_transparent", "matrix"]
+__all__ = ["Layout", "Layouts", "contiguous", "is_transparent"]
 
 
 class Layout(NamedTuple):

@@ -1,10 +1,11 @@
 """The kernel of matrix products, in LLVM's language.
 
-C ← A B goes through memory as BLAS libraries do it (Goto and van de Geijn, 2008, "Anatomy of high-performance
-matrix multiplication"): B is copied in *panels*, a few vectors wide and up to :data:`DEPTH` rows deep, which
-stay in the first cache; with each panel, A's rows make *tiles* of C, whose entries are summed up in registers.
-A is read as it lies, since each of its entries is spread over a vector anyway, and so any layout will do.
-Where the matrices are small this costs less than a library's call, and it needs no threads of its own.
+C ← A B goes through memory as BLAS libraries do it (Goto and van de Geijn, 2008, "Anatomy of
+high-performance matrix multiplication"): B is copied in *panels*, a few vectors wide and up to :data:`DEPTH`
+rows deep, which stay in the first cache; with each panel, A's rows make *tiles* of C, whose entries are
+summed up in registers. A is read as it lies, since each of its entries is spread over a vector anyway, and
+so any layout will do. Where the matrices are small this costs less than a library's call, and it needs no
+threads of its own.
 
 A block's words are, for ``batch`` products one after the other: batch, rows, columns, inner; the address of A
 and the entries from one matrix, row and column to the next; the same of B; the address of C and the entries
@@ -20,7 +21,7 @@ from backstory.compiler.writer import Function
 
 __all__ = ["DEPTH", "Tiles"]
 
-DEPTH = 256
+DEPTH = 512
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,12 @@ class Tiles:
 
     def _masks(self, f: Function, vectors: int) -> list[str]:
         """Which lanes of vectors lie within ``%width`` columns."""
-        lanes = range(self.lanes)
-        width = f.spread("i64", self.lanes, "%width")
-        return [
-            f.value(
-                f"icmp slt <{self.lanes} x i64> <{', '.join(f'i64 {v * self.lanes + i}' for i in lanes)}>, {width}"
-            )
-            for v in range(vectors)
-        ]
+        integers, width = f"<{self.lanes} x i64>", f.spread("i64", self.lanes, "%width")
+        found = []
+        for v in range(vectors):
+            columns = ", ".join(f"i64 {v * self.lanes + i}" for i in range(self.lanes))
+            found.append(f.value(f"icmp slt {integers} <{columns}>, {width}"))
+        return found
 
     def _read(self, f: Function, address: str, mask: str | None) -> str:
         if mask is None:
@@ -131,7 +130,9 @@ class Tiles:
                 entry = f.load(self.kind, f.entry(self.kind, column, f.multiply("%a_row", i)))
                 left = f.spread(self.kind, self.lanes, entry)
                 for y, total in zip(right, row, strict=True):
-                    operands = f"{self.vector} {left}, {self.vector} {y}, {self.vector} {f.load(self.vector, total)}"
+                    operands = (
+                        f"{self.vector} {left}, {self.vector} {y}, {self.vector} {f.load(self.vector, total)}"
+                    )
                     new = f.value(f"call {self.vector} @llvm.fmuladd.{self._suffix}({operands})")
                     f.store(self.vector, new, total)
         whole = vectors * self.lanes
@@ -181,13 +182,16 @@ class Tiles:
             target = f.entry(self.kind, "%panel", f.multiply(k, self.width))
             for v, mask in enumerate(masks):
                 found = self._read(f, f.entry(self.kind, source, v * self.lanes), mask)
-                f.store(self.vector, found, f.entry(self.kind, target, v * self.lanes), self.size * self.lanes)
+                f.store(
+                    self.vector, found, f.entry(self.kind, target, v * self.lanes), self.size * self.lanes
+                )
 
     def _copy_columns(self, f: Function) -> None:
         """Squares of contiguous columns are transposed in registers; the rest goes entry by entry."""
         contiguous = f.compare("eq", "%b_row", 1)
         wide, deep = (
-            f.value(f"select i1 {contiguous}, i64 {f.floor(x, self.lanes)}, i64 0") for x in ("%width", "%inner")
+            f.value(f"select i1 {contiguous}, i64 {f.floor(x, self.lanes)}, i64 0")
+            for x in ("%width", "%inner")
         )
         with f.loop(0, wide, self.lanes) as j:
             with f.loop(0, deep, self.lanes) as k:
@@ -243,24 +247,23 @@ class Tiles:
         depth = f.value(f"sdiv i64 {f.add(inner, f.subtract(slabs, 1))}, {slabs}")
         with f.loop(0, batch) as n:
             a_at, b_at, c_at = (
-                f.entry(self.kind, f.value(f"inttoptr i64 {x[0]} to ptr"), f.multiply(n, x[1])) for x in (a, b, c)
+                f.entry(self.kind, f.value(f"inttoptr i64 {x[0]} to ptr"), f.multiply(n, x[1]))
+                for x in (a, b, c)
             )
             with f.loop(0, inner, depth) as k, f.loop(0, columns, self.width) as j:
                 deep = f.least(f.subtract(inner, k), depth)
                 wide = f.least(f.subtract(columns, j), self.width)
                 source = f.entry(self.kind, b_at, f.multiply(k, b[2]), f.multiply(j, b[3]))
-                f.do(
-                    f"call void @panel(ptr {source}, i64 {b[2]}, i64 {b[3]}, i64 {deep}, i64 {wide}, ptr {panel})"
-                )
-                left = f.entry(self.kind, a_at, f.multiply(k, a[3]))
-                tail = f"i64 {c[2]}, i64 {deep}, i64 {wide}, i1 {f.compare('sgt', k, 0)}"
+                sizes = f"i64 {deep}, i64 {wide}"
+                f.do(f"call void @panel(ptr {source}, i64 {b[2]}, i64 {b[3]}, {sizes}, ptr {panel})")
+                left, right = f.entry(self.kind, a_at, f.multiply(k, a[3])), f.entry(self.kind, c_at, j)
+                at = (left, a[2], a[3], panel, right, c[2])
+                tail = f"i64 {c[2]}, {sizes}, i1 {f.compare('sgt', k, 0)}"
                 narrow = f.compare("sle", wide, self.lanes)
                 with f.when(narrow):
-                    self._column(f, 1, rows, (left, a[2], a[3], panel, f.entry(self.kind, c_at, j), c[2]), tail)
+                    self._column(f, 1, rows, at, tail)
                 with f.when(f.value(f"xor i1 {narrow}, true")):
-                    self._column(
-                        f, self.vectors, rows, (left, a[2], a[3], panel, f.entry(self.kind, c_at, j), c[2]), tail
-                    )
+                    self._column(f, self.vectors, rows, at, tail)
         f.do("ret void")
         return f
 
