@@ -136,13 +136,13 @@ class Product:
         n, steps = axes.pop() if axes else (1, (0, 0, 0))
         found: list[Product] = []
         for place in itertools.product(*(range(m) for m, _ in axes)):
-            matrices = [
-                Matrix(x.address, *x.strides[-2:], steps[i], x.root).at(
+            left, right, result = (
+                Matrix(x.address, x.strides[-2], x.strides[-1], steps[i], x.root).at(
                     dtype.itemsize, sum(j * far[i] for j, (_, far) in zip(place, axes, strict=True))
                 )
                 for i, x in enumerate(factors)
-            ]
-            found.append(cls(*c.shape[-2:], a.shape[-1], *matrices, n).oriented)
+            )
+            found.append(cls(c.shape[-2], c.shape[-1], a.shape[-1], left, right, result, n).oriented)
         return [part for whole in found for part in whole.split(parts, dtype)] if parts > 1 else found
 
     @property

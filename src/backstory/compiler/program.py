@@ -157,12 +157,14 @@ class Native(Program):
         """Products of matrices as they lie, transposed or not; large ones in bands."""
         (value,) = unit.members
         layouts, size = self._fusion.layouts, value.dtype.itemsize
-        factors = []
-        for x in (*value.inputs, value):
+
+        def factor(x: Any) -> Factor:
             root, offset, strides = layouts[x]
-            factors.append(Factor(x.shape, strides, offset * size, root))
+            return Factor(x.shape, strides, offset * size, root)
+
+        a, b, c = factor(value.inputs[0]), factor(value.inputs[1]), factor(value)
         work = value.size * value.inputs[0].shape[-1]
-        products = Product.all(*factors, value.dtype, threads() if work >= _LARGE_PRODUCT else 1)
+        products = Product.all(a, b, c, value.dtype, threads() if work >= _LARGE_PRODUCT else 1)
         kernel = multiply(value.dtype)
         blocks = table.add_parts([(kernel, product.words()) for product in products])
         for block, product in zip(blocks, products, strict=True):
