@@ -27,7 +27,7 @@ browser:
 	@if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && ! command -v chromium >/dev/null && command -v apt-get >/dev/null; \
 	then apt-get -q update && apt-get -q install --yes chromium; fi
 
-# About 40 minutes, and writes the tables of docs/benchmarks.md; `make bench QUICK=1` takes 5 and only prints.
+# About 40 minutes, and writes the tables of docs/benchmarks.md; `make bench QUICK=1` takes 5 to 10 and only prints.
 bench: .venv/bench
 	$(BIN)/python benchmarks/everything.py $(if $(QUICK),--quick)
 

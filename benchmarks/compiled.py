@@ -21,7 +21,7 @@ import goals
 import growth
 import networks
 import roofline
-from measure import called, machine, progress
+from measure import Failures, called, machine, progress
 from peers import PEERS
 from plan import NETWORKS, Plan, names
 from workloads import WORKLOADS
@@ -60,10 +60,12 @@ def _network(plan: Plan, name: str) -> Iterator[str]:
     if why := roofline.missing():
         yield f"No roofline: {why}."
     else:
-        line = roofline.rooflines([name], plan.rounds, plan.seconds, plan.most_threads)
-        yield f"What the machine can do at best, {plan.most_threads} thread(s); steps in multiples of it:"
-        yield roofline.table(line, {name: found.best})
-        line = line[name]
+        failures = Failures()
+        lines = roofline.rooflines([name], plan.rounds, plan.seconds, plan.most_threads, failures)
+        plan.note("roofline", failures)
+        if line := lines.get(name):
+            yield f"What the machine can do at best, {plan.most_threads} thread(s); steps in multiples of it:"
+            yield roofline.table(lines, {name: found.best})
     if judged := list(goals.goals(name, found, line)):
         yield f"Goals, with {plan.most_threads} thread(s):"
         yield goals.table(judged)

@@ -45,6 +45,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 CHUNKS = 15
 MOST_SECONDS = 240
 BEGUN = time.monotonic()
+LOAD = os.getloadavg()[0]
 
 
 class Failures(dict[str, str]):
@@ -230,7 +231,7 @@ def grid(corner: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]])
 
 
 def machine() -> str:
-    """What the figures depend on: the processor, its cores and its largest cache."""
+    """What the figures depend on: the processor, its cores, and what else ran in the minute before."""
     facts = {}
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         key, _, value = line.partition(":")
@@ -238,4 +239,4 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0))
     name = facts.get("model name", "unknown processor")
     vectors = next((v for v in ("avx512f", "avx2", "avx") if v in facts.get("flags", "").split()), "no avx")
-    return f"{name}, {cores} cores, {vectors.upper()}"
+    return f"{name}, {cores} cores, {vectors.upper()}, load {LOAD:.1f} before the beginning"

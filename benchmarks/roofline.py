@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from measure import cell, grid, in_turn, keep_to, number, ratio
+from measure import Failures, cell, grid, in_turn, keep_to, number, ratio
 from peers import PEERS
 from workloads import WORKLOADS, Workload
 
@@ -241,10 +241,12 @@ class Roofline:
         return [products + self.bytes / speed for products, speed in pairs]
 
 
-def rooflines(names: Sequence[str], rounds: int, seconds: float, threads: int) -> dict[str, Roofline]:
-    """The roofline of every network, in processes of their own."""
+def rooflines(
+    names: Sequence[str], rounds: int, seconds: float, threads: int, failures: Failures | None = None
+) -> dict[str, Roofline]:
+    """The roofline of every network, in processes of their own; without those noted in ``failures``."""
     worker = [sys.executable, __file__, "--seconds", str(seconds), "--threads", str(threads), "--worker"]
-    reports = in_turn({name: [*worker, name] for name in names}, rounds, threads, what="roofline")
+    reports = in_turn({name: [*worker, name] for name in names}, rounds, threads, None, failures, "roofline")
     return {
         name: Roofline(
             WORKLOADS[name], [one["products"] for one in found], [one["bandwidth"] for one in found]
