@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
+import pytest
 
 import backstory
+from backstory.arrays import default_generator
 from backstory.compiler.program import build as native
 from backstory.compiler.replay import Replay
+from backstory.errors import BackstoryError, TraceError
 from backstory.func import tree
 from backstory.tensor import Tensor
 
@@ -47,11 +50,13 @@ def trained(
     calls: list[tuple[Any, ...]],
     build: Any = None,
     between: Callable[[int, Any], None] = lambda number, state: None,
+    failing: Collection[int] = (),
 ) -> tuple[list[Any], Any, Any]:
     """The results of ``calls`` of a step that ``make`` makes anew, its state at the end, and the step.
 
     ``make()`` gives a function and a nested state of modules, optimizers and tensors. With ``build`` the
-    function is compiled. Python's and this thread's random streams start from one seed.
+    function is compiled. This thread's random stream starts from one seed, and its place at the end is state.
+    Of calls that are ``failing`` the result is the error, and the state that it leaves.
     """
     backstory.manual_seed(11)
     function, state = make()
@@ -60,8 +65,16 @@ def trained(
     results = []
     for number, arguments in enumerate(calls):
         between(number, state)
-        results.append(values(step(*copy.deepcopy(arguments))))
-    return results, snapshot(state), step
+        own = copy.deepcopy(arguments)
+        if number in failing:
+            with pytest.raises(BackstoryError) as caught:
+                step(*own)
+            assert not isinstance(caught.value, TraceError)
+            results.append([type(caught.value), str(caught.value), snapshot(state), values(own)])
+        else:
+            results.append([values(step(*own)), values(own)])
+    stream = default_generator().get_state()
+    return results, [snapshot(state), stream], step
 
 
 def snapshot(state: Any) -> Any:
@@ -91,10 +104,11 @@ def alike(
     build: Any = None,
     misses: int | None = 1,
     between: Callable[[int, Any], None] = lambda number, state: None,
+    failing: Collection[int] = (),
 ) -> Any:
     """Assert that a step does the same compiled as eagerly: results, state, draws; the step is returned."""
-    expected, state, _ = trained(make, calls, None, between)
-    found, own, step = trained(make, calls, build or Replay, between)
+    expected, state, _ = trained(make, calls, None, between, failing)
+    found, own, step = trained(make, calls, build or Replay, between, failing)
     same(found, expected)
     same(own, state)
     if misses is not None:

@@ -17,7 +17,8 @@ from backstory.compiler.graph import Graph, Output, verify
 from backstory.compiler.guards import fingerprint, flags, settings
 from backstory.compiler.memory_map import Memory
 from backstory.compiler.numbers import HostNumber
-from backstory.compiler.replay import Program
+from backstory.compiler.primitives import may_fail
+from backstory.compiler.replay import Failed, Program
 from backstory.compiler.symbols import Symbol
 from backstory.compiler.trace import Captured, Gradient
 from backstory.compiler.traced import Traced
@@ -62,6 +63,7 @@ class Bound:
         ]
         self.seen = structure[0]
         verify(self.graph)
+        self._may_fail = any(map(may_fail, self.graph.values))
         self.program = build(self.graph)
         self.memory = Memory(self.program, self.graph, written)
         if self.history is not None:
@@ -201,6 +203,9 @@ class Bound:
             code.forbid(f"{code.name(follower)}.mode() != {code.literal(mode)}")
         for name, place in trace.numbers.owners.items():
             code.add(f"{name} = {self._owner(place)}")
+            if place[0] == "group":
+                checked = code.name(dict(place[1].param_groups[place[2]]))
+                code.add(f"if {name} != {checked}: bound.check({code.name(place[1])}, {checked}, {name})")
         for owner, key in trace.numbers.absent:
             code.forbid(f"{key!r} in {owner}")
         hosts = [h.name for h in trace.host_numbers]
@@ -220,6 +225,9 @@ class Bound:
     def _run(self, told: dict[int, list[str]], hosts: list[str]) -> None:
         """From the draws to what the step leaves behind."""
         trace, code = self._trace, self._code
+        drawn = list(dict.fromkeys(draw.generator for draw in trace.draws if self._may_fail))
+        if drawn:  # as if they had never been drawn, where the step fails
+            code.add(f"streams = memory.streams({code.name(drawn)})")
         for draw in trace.draws:
             place = self.graph.inputs.index(draw.input)
             generator = "None" if draw.generator is None else code.name(draw.generator)
@@ -232,10 +240,17 @@ class Bound:
         for j, owner in self._kept:
             code.add(f"x = tensors[{j}]")
             held = f"counts[{j}][0]" + (f" + ({owner}._grad is x)" if owner else "")
-            code.add(f"if refcount(x) != {held} or refcount(x.array) != counts[{j}][1]: memory.renew({j})")
+            kept = f"if refcount(x) != {held} or refcount(x.array) != counts[{j}][1]: "
+            code.add(("" if j in self.program.early else kept) + f"memory.renew({j})")
         if self.history is not None:
             code.add("before = history.before()")
-        code.lines += ["    x = None", "    run()", *(f"    {line}" for line in self._after)]
+        code.add("x = None")
+        if drawn:
+            code.lines += ["    try:", "        run()", "    except UNDONE:"]
+            code.lines += ["        for generator, at in streams: generator.set_state(at)", "        raise"]
+        else:
+            code.add("run()")
+        code.lines += [f"    {line}" for line in self._after]
         for x, moved in trace.versions:
             if moved:
                 code.add(f"{self._tensor(x)}._counter[0] += {moved}")
@@ -301,6 +316,15 @@ class Bound:
             return False
         self.seen = structure[0]
         return True
+
+    def check(self, optimizer: Any, checked: dict[str, Any], group: dict[str, Any]) -> None:
+        """Whether the optimizer takes settings that are others than those that it was asked about last."""
+        try:
+            optimizer.check(group)
+        except Exception as error:
+            raise Failed from error
+        checked.clear()
+        checked.update(group)
 
     def switch(self, module: Any, mode: bool) -> None:
         """Switch a module to training or evaluation, as the step does."""

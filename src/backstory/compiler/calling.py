@@ -15,6 +15,7 @@ import numpy as np
 
 from backstory.compiler.guards import PLAIN, Look, unchanged
 from backstory.compiler.numbers import Numbers
+from backstory.compiler.replay import Deoptimized, Failed
 from backstory.graph import context, structure
 from backstory.promotion import get_default_dtype
 from backstory.tensor import Tensor, wrap
@@ -38,6 +39,7 @@ class Code:
         self.lines: list[str] = []
         self.env: dict[str, Any] = {
             "MISS": MISS,
+            "UNDONE": (Deoptimized, Failed),
             "context": context,
             "structure": structure,
             "default_dtype": get_default_dtype,

@@ -7,6 +7,7 @@ to is kept here with its value, so that a change leads to another program and no
 from __future__ import annotations
 
 import operator
+import random
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -243,21 +244,32 @@ class Streams:
         generators: list[Any] = [default_generator(), *(x.value for x in looks)]
         streams = [x.numpy if isinstance(x, Generator) else x for x in generators]
         found = [x.bit_generator for x in streams if isinstance(x, np.random.Generator)]
-        self._states = [(bits, repr(bits.state)) for bits in found]
+        self._states = [(bits, bits.state) for bits in found]
         self._global = _global_state()
 
     def refuse_draws(self) -> None:
         """Refuse a step that drew random numbers of its own."""
-        if self._global != _global_state() or any(repr(bits.state) != at for bits, at in self._states):
+        moved = any(repr(bits.state) != repr(at) for bits, at in self._states)
+        if moved or _digest(_global_state()) != _digest(self._global):
             raise TraceError(
                 "the step draws random numbers from NumPy or Python",
                 why="the step is traced once, and the same numbers would come in every call",
                 instead="backstory.rand, randn, ... (drawn anew in each call), or the numbers as an argument",
             )
 
+    def restore(self) -> None:
+        """Let all streams be where they were before."""
+        for bits, at in self._states:
+            bits.state = at
+        numpy_state, python_state = self._global
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
 
-def _global_state() -> Any:
-    import random
 
-    keys = np.random.get_state(legacy=False)  # noqa: NPY002
-    return repr(keys["state"]["pos"]), keys["state"]["key"].tobytes(), random.getstate()
+def _global_state() -> tuple[Any, Any]:
+    return np.random.get_state(legacy=False), random.getstate()  # noqa: NPY002
+
+
+def _digest(state: tuple[Any, Any]) -> Any:
+    numpy_state, python_state = state
+    return numpy_state["state"]["key"].tobytes(), numpy_state["state"]["pos"], python_state

@@ -79,13 +79,15 @@ def _rounded(count: int) -> int:
 class Plan:
     """Where values lie; ``same`` names operands that are written where another is read.
 
-    ``late`` are outputs that are copied to their inputs when all is computed.
+    ``late`` are outputs that are copied to their inputs when all is computed; ``early`` are those with memory
+    of their own that are written before the last unit that may fail.
     """
 
     places: dict[Value, Place] = field(default_factory=dict)
     scratch: dict[Operand, int] = field(default_factory=dict)
     same: dict[Operand, Operand] = field(default_factory=dict)
     late: list[int] = field(default_factory=list)
+    early: frozenset[int] = frozenset()
     arena: int = 0
 
 
@@ -109,11 +111,14 @@ class _Planning:
         self.last: dict[Value, int] = {}
         for k, roots in enumerate(self.reads):
             self.last.update(dict.fromkeys(roots, k))
-        self.checked = max((k for k, unit in enumerate(order) if unit.kind == "check"), default=-1)
+        self.checked = max((k for k, unit in enumerate(order) if unit.may_fail), default=-1)
         self._place_fixed()
         for k, unit in enumerate(order):
             self._place_unit(k, unit)
         self.plan.arena = self.arena.size
+        before = (value for unit in order[: self.checked] for value in unit.members)
+        places = (self.plan.places.get(value) for value in before)
+        self.plan.early = frozenset(x.at for x in places if x is not None and x.kind == "output")
 
     def _place_fixed(self) -> None:
         """Inputs, constants, and outputs with an array of their own."""

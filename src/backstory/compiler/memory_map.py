@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from backstory.arrays import eager
+from backstory.arrays import default_generator, eager
 from backstory.compiler.graph import Graph
 from backstory.compiler.replay import Program
 from backstory.tensor import wrap
@@ -74,6 +74,11 @@ class Memory:
         )
         self._held[place] = array
         self.program.set_input(place, array)
+
+    def streams(self, generators: Sequence[Any]) -> list[tuple[Any, Any]]:
+        """The random streams that a call draws from (``None`` is the thread's own), and where they are."""
+        own = [generator or default_generator() for generator in generators]
+        return [(generator, generator.get_state()) for generator in own]
 
     def held(self, place: int) -> np.ndarray:
         """What input ``place`` reads in this call."""

@@ -63,9 +63,9 @@ class Reach:
 
 
 def ordered(units: Sequence[Unit], needs: Mapping[Unit, set[Unit]]) -> list[Unit]:
-    """The units in the order of the program, each after those it needs, and checks as early as can be."""
+    """The units in the program's order: each after those it needs, what may fail as early as can be."""
     urgent: set[Unit] = set()
-    todo = [unit for unit in units if unit.kind == "check"]
+    todo = [unit for unit in units if unit.may_fail]
     while todo:
         unit = todo.pop()
         if unit not in urgent:

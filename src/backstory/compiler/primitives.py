@@ -17,7 +17,18 @@ from backstory import arrays
 from backstory.arrays import eager
 from backstory.arrays.windows import fold, unfold
 
-__all__ = ["BINARY", "CHECKS", "ELEMENTWISE", "HOST", "REDUCTIONS", "UNARY", "VIEWS", "Slot", "evaluate"]
+__all__ = [
+    "BINARY",
+    "CHECKS",
+    "ELEMENTWISE",
+    "HOST",
+    "REDUCTIONS",
+    "UNARY",
+    "VIEWS",
+    "Slot",
+    "evaluate",
+    "may_fail",
+]
 
 
 @dataclass(frozen=True)
@@ -175,6 +186,16 @@ HOST: dict[str, Callable[..., Any]] = {
 }
 # ``check`` gives its input. Unless low <= input <= high everywhere, ``test(input)`` is called, and may raise.
 CHECKS: dict[str, Callable[..., Any]] = {"check": _check}
+
+
+def may_fail(value: Any) -> bool:
+    """Whether NumPy refuses some numbers: singular matrices, places that are none, negative powers."""
+    name = value.primitive
+    if name == "pow":
+        return value.dtype.kind in "iu"
+    given = {"getitem": 1, "setitem": 2}  # inputs that are no indices
+    return name in ("check", "inv", "solve") or len(value.inputs) > given.get(name, len(value.inputs))
+
 
 _ALL = {**ELEMENTWISE, **REDUCTIONS, **VIEWS, **HOST, **CHECKS}
 

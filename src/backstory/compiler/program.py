@@ -25,9 +25,8 @@ from backstory.compiler.memory import ALIGNMENT, Place, Plan, planned, roots_rea
 from backstory.compiler.nest import Nest, Operand
 from backstory.compiler.order import ordered
 from backstory.compiler.passes import simplified
-from backstory.compiler.primitives import evaluate
 from backstory.compiler.products import ADDRESSES, Factor, Product, multiply
-from backstory.compiler.replay import Program
+from backstory.compiler.replay import Program, computed
 from backstory.compiler.sweep import TOTAL, Part, divided, sweeps
 from backstory.compiler.table import Block, Table
 from backstory.compiler.unit import Unit
@@ -68,6 +67,7 @@ class Native(Program):
         self._memory = _Memory(self._plan, self._fusion)
         self._slots = _Slots(graph.numbers)
         self.kernels: dict[Unit, Emitted] = {}
+        self.early = self._plan.early
         self._kept: list[np.ndarray] = []
         self._steps = self._built()
 
@@ -187,7 +187,7 @@ class Native(Program):
 
         def step() -> None:
             with np.errstate(all="ignore"):
-                result = evaluate(value.primitive, [read() for read in readers], value.params)
+                result = computed(value, [read() for read in readers])
             np.copyto(target(), result)
 
         return step

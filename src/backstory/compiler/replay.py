@@ -9,17 +9,28 @@ from typing import Any
 import numpy as np
 
 from backstory.compiler.graph import Graph, Number, Value
-from backstory.compiler.primitives import evaluate
+from backstory.compiler.primitives import evaluate, may_fail
 
-__all__ = ["Program", "Replay"]
+__all__ = ["Deoptimized", "Failed", "Program", "Replay", "computed"]
+
+
+class Deoptimized(Exception):
+    """What the program took for granted does not hold for these arguments, though they are no error."""
+
+
+class Failed(Exception):
+    """The step cannot be done. Nothing has changed yet, so that the eager step can fail in its own way."""
 
 
 class Program(ABC):
     """A graph that can be run. Whoever runs it sets what its inputs and outputs are.
 
     ``numbers`` are the numbers of the graph, as Python gives them. Arrays are C-contiguous and have shape and
-    dtype of their values. An output that goes into an input has no array of its own.
+    dtype of their values. An output that goes into an input has no array of its own. ``early`` are outputs
+    that are written while the step may still fail.
     """
+
+    early: frozenset[int] = frozenset()
 
     graph: Graph
     numbers: list[Any]
@@ -34,7 +45,20 @@ class Program(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """Run once. A check that fails raises, and then no input has been written to."""
+        """Run once. What may fail for some numbers raises :class:`Failed`; a check :class:`Deoptimized` too.
+
+        Then no input has been written to, and no output that is not ``early``.
+        """
+
+
+def computed(value: Value, inputs: list[Any]) -> Any:
+    """A value of a graph in NumPy."""
+    try:
+        return evaluate(value.primitive, inputs, value.params)
+    except (ValueError, IndexError) as error:
+        if may_fail(value):
+            raise Failed from error
+        raise
 
 
 class Replay(Program):
@@ -62,7 +86,7 @@ class Replay(Program):
                     arrays[value] = value.params["array"]
                     continue
                 inputs = [self._entry(x, arrays) for x in value.inputs]
-                arrays[value] = np.asarray(evaluate(value.primitive, inputs, value.params))
+                arrays[value] = np.asarray(computed(value, inputs))
                 if self.seen is not None:
                     self.seen(value, arrays[value])
         # Only now, since what goes out may be a view of what comes in.

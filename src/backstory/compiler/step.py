@@ -19,9 +19,8 @@ from backstory.compiler.calling import MISS
 from backstory.compiler.explanation import Explanation
 from backstory.compiler.guards import fingerprint, flags
 from backstory.compiler.program import build as native
-from backstory.compiler.replay import Program
-from backstory.compiler.trace import Deoptimized
-from backstory.compiler.traced import traced
+from backstory.compiler.replay import Deoptimized, Failed, Program
+from backstory.compiler.traced import FailedTrace, traced
 from backstory.core import Core
 from backstory.errors import ArgumentError, TraceError
 from backstory.func import tree
@@ -94,26 +93,43 @@ class Step:
         _steps.add(self)
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
+        failed = None
         with self._lock:
-            for i, bound in enumerate(self._bound):
-                try:
-                    result = bound.call(args, keywords)
-                except Deoptimized:
-                    return self._first(args, keywords, assumed=False)
+            try:
+                result = self._compiled(args, keywords)
+            except Failed as error:
+                failed = error
+            except TraceError as error:
+                if self._strict:
+                    raise
+                self._refuse(f"{error}")
+            else:
                 if result is not MISS:
-                    self._hits += 1
-                    if i:
-                        self._bound.insert(0, self._bound.pop(i))
                     return result
-            if not self._refused and _compilable(args, keywords):
-                try:
-                    return self._first(args, keywords)
-                except TraceError as error:
-                    if self._strict:
-                        raise
-                    self._refused = True
-                    warnings.warn(f"{self._name} runs eagerly: {error}", UserWarning, stacklevel=2)
-        return self._function(*args, **keywords)
+        result = self._function(*args, **keywords)
+        if isinstance(failed, FailedTrace):  # what is wrong is not the step's
+            self._refuse(f"tracing it failed with {failed.__cause__!r}")
+        return result
+
+    def _refuse(self, why: str) -> None:
+        self._refused = True
+        warnings.warn(f"{self._name} runs eagerly: {why}", UserWarning, stacklevel=3)
+
+    def _compiled(self, args: Any, keywords: Any) -> Any:
+        """What a program gives, made anew where none fits; ``MISS`` where the function itself is to run."""
+        for i, bound in enumerate(self._bound):
+            try:
+                result = bound.call(args, keywords)
+            except Deoptimized:
+                return self._first(args, keywords, assumed=False)
+            if result is not MISS:
+                self._hits += 1
+                if i:
+                    self._bound.insert(0, self._bound.pop(i))
+                return result
+        if self._refused or not _compilable(args, keywords):
+            return MISS
+        return self._first(args, keywords)
 
     def _first(self, args: Any, keywords: Any, assumed: bool = True) -> Any:
         """Make the program for a call of this kind, and run it."""
@@ -123,15 +139,21 @@ class Step:
             result = bound.call(args, keywords)
         except Deoptimized:
             return self._first(args, keywords, assumed=False)
+        except Failed:
+            self._keep(bound)
+            raise
         if result is MISS:
             raise TraceError(
                 f"{self._name} changes in each call what it was traced for",
                 why="two tensors share memory that it changes, or a name that it reads changes by itself",
                 instead="x.clone() for one of two tensors that share memory",
             )
+        self._keep(bound)
+        return result
+
+    def _keep(self, bound: Bound) -> None:
         self._bound.insert(0, bound)
         del self._bound[self._maxsize :]
-        return result
 
     def _traced(self, args: Any, keywords: Any, assumed: bool) -> Any:
         before, seen = structure[0], None

@@ -21,6 +21,7 @@ from backstory.compiler.guards import flags
 from backstory.compiler.namespace import Namespace
 from backstory.compiler.numbers import HostNumber, Numbers
 from backstory.compiler.origins import Origins
+from backstory.compiler.replay import Deoptimized, Failed
 from backstory.compiler.signatures import signature
 from backstory.compiler.symbols import Symbol
 from backstory.compiler.updates import Updates
@@ -30,11 +31,7 @@ from backstory.graph import context, next_order
 from backstory.history import place_of, user_line
 from backstory.promotion import get_default_dtype
 
-__all__ = ["Captured", "Deoptimized", "Draw", "Gradient", "Lifted", "Trace"]
-
-
-class Deoptimized(Exception):
-    """What the program took for granted does not hold for these arguments, though they are no error."""
+__all__ = ["Captured", "Draw", "Gradient", "Lifted", "Trace"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,17 +286,21 @@ class Trace:
     def assume(self, x: Any, low: int, high: int, test: Callable[[Any], Any]) -> bool:
         """Whether the step may assume low ≤ x ≤ high: each call checks it.
 
-        ``test(array)`` is called where it does not hold; it raises what eager mode would. If it returns, the
-        step is traced again without assumptions.
+        ``test(array)`` is called where it does not hold. If it raises, the step is run eagerly, and fails
+        where that does; if it returns, the step is traced again without assumptions.
         """
-        if self.assumed:
+        assumed = self.assumed
 
-            def failed(array: Any) -> None:
+        def failed(array: Any) -> None:
+            try:
                 test(array)
+            except Exception as error:
+                raise Failed from error
+            if assumed:
                 raise Deoptimized
 
-            self.emit("check", (self.symbol(x).value,), {"test": failed, "low": low, "high": high})
-        return self.assumed
+        self.emit("check", (self.symbol(x).value,), {"test": failed, "low": low, "high": high})
+        return assumed
 
     # Followers
 

@@ -11,12 +11,17 @@ import numpy as np
 from backstory.compiler.calling import modes
 from backstory.compiler.differentiable import Rule, rule
 from backstory.compiler.guards import Names, Streams
+from backstory.compiler.replay import Failed
 from backstory.compiler.trace import Trace
 from backstory.errors import TraceError
 from backstory.func import tree
 from backstory.tensor import Tensor
 
-__all__ = ["Traced", "traced"]
+__all__ = ["FailedTrace", "Traced", "traced"]
+
+
+class FailedTrace(Failed):
+    """The function raised while it was traced."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +71,18 @@ def traced(function: Callable[..., Any], args: Any, keywords: Any, assumed: bool
             trace.updates.settle()
             own = rule(trace, result)
             trace.fix()
-    except TraceError:
+    except Exception as error:
         names.restore()
-        raise
+        streams.restore()
+        if isinstance(error, TraceError):
+            raise
+        raise FailedTrace from error
     names.refuse_changes()
-    streams.refuse_draws()
+    try:
+        streams.refuse_draws()
+    except TraceError:
+        streams.restore()
+        raise
     trace.refuse_altered()
     return Traced(function, trace, names, leaves, shape, result, circumstances, own)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from backstory.compiler.graph import Value
 from backstory.compiler.layout import is_transparent
-from backstory.compiler.primitives import REDUCTIONS, VIEWS
+from backstory.compiler.primitives import REDUCTIONS, VIEWS, may_fail
 
 __all__ = ["BEFORE", "ENTRY", "ROW", "Placement", "Unit", "When", "dims_of", "is_axiswise", "placed_input"]
 
@@ -55,6 +55,11 @@ class Unit:
     def ordered(self) -> list[Value]:
         """The members as the program has them."""
         return sorted(self.members, key=lambda value: value.order)
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether it depends on the numbers if it can be computed at all."""
+        return any(may_fail(value) for value in self.members)
 
     def new_dim(self, size: int) -> int:
         """One more loop, not yet among ``dims``."""

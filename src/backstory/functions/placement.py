@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backstory.core import apply, as_tensor
+from backstory.core import apply, as_tensor, wrap
 from backstory.errors import ArgumentError, DtypeError, ShapeError
 from backstory.functions.comparison import where
 from backstory.functions.linalg import scaled
 from backstory.functions.selection import aligned, flat_places, values_of, vector
 from backstory.functions.shape import reshape
+from backstory.graph import context
 from backstory.indexing import one_axis
 from backstory.ops import TABLE
 
@@ -90,9 +91,11 @@ def index_fill(x: Any, dim: int, index: Any, value: Any) -> Tensor:
 
 def _hit(x: Tensor, axis: int, index: Any) -> Tensor:
     """Where along ``axis`` an index points, in a shape that broadcasts with ``x``."""
-    hit = np.zeros(x.shape[axis] if x.ndim else 1, bool)
-    hit[values_of("index_copy", as_tensor(index))] = True
-    return as_tensor(hit.reshape([-1 if i == axis else 1 for i in range(x.ndim)]))
+    length = x.shape[axis] if x.ndim else 1
+    index = reshape(as_tensor(index), -1)
+    ones = as_tensor(np.ones(index.shape, np.int64))
+    hit = apply(TABLE["index_add"], ones, index, axis=0, length=length) > 0
+    return reshape(hit, [-1 if i == axis else 1 for i in range(x.ndim)])
 
 
 def scatter_add(x: Any, dim: int, index: Any, src: Any) -> Tensor:
@@ -155,14 +158,12 @@ def scatter(
         return x + _put(values, places, x.shape)
     if reduce == "multiply":
         return _multiplied(x, values, places)
-    flat = values_of("scatter", as_tensor(places))
-    hit = np.zeros(x.numel(), bool)
-    hit[flat] = True
-    last = np.zeros(x.numel(), np.int64)
-    last[flat] = np.arange(flat.size)
-    seen = (last[flat] == np.arange(flat.size)).reshape(values.shape)
-    placed = _put(values if seen.all() else where(seen, values, 0), places, x.shape)
-    return where(hit.reshape(x.shape), placed, x)
+    xp, flat = context().xp, values_of("scatter", as_tensor(places))
+    numbers, last = xp.arange(1, flat.size + 1), xp.zeros(x.numel(), dtype=np.int64)
+    last[flat] = numbers
+    seen = wrap(xp.reshape(last[flat] == numbers, values.shape), 0)
+    placed = _put(where(seen, values, 0), places, x.shape)
+    return where(wrap(xp.reshape(last > 0, x.shape), 0), placed, x)
 
 
 def _multiplied(x: Tensor, values: Tensor, places: Any) -> Tensor:

@@ -252,7 +252,7 @@ def values_of(name: str, x: Tensor) -> np.ndarray:
             why="the shape of its result depends on values, which differ from sample to sample",
             instead="backstory.where(mask, x, 0)",
         )
-    return x.array
+    return entries(x)
 
 
 def nonzero(x: Any, as_tuple: bool = False) -> Any:

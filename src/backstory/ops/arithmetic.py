@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from backstory.arrays import eager, fmod
+from backstory.arrays import fmod
 from backstory.errors import ArgumentError
 from backstory.ops.kinds import as_array, function, steps
 from backstory.ops.record import Bilinear, Case, Elementwise, Linear, Rule, elementwise_cases
@@ -154,15 +154,21 @@ reciprocal = function(
 def _divided(name: str, rule: Rule) -> Rule:
     """The forward rule ``rule``, which refuses integers by zero: no integer is infinite."""
 
+    def refuse(zero: Any) -> None:
+        raise ArgumentError(
+            f"{name} received integers and a divisor of 0",
+            why="no integer is infinite or NaN",
+            instead="x.to(float) first, or a divisor without zeros",
+        )
+
     def forward(xp: Any, x: Any, y: Any) -> Any:
-        # Other namespaces end in this one, or have no values to look at.
-        whole = xp is eager and not (_is_float(x) or _is_float(y))
-        if whole and np.size(x) and not np.all(y):
-            raise ArgumentError(
-                f"{name} received integers and a divisor of 0",
-                why="no integer is infinite or NaN",
-                instead="x.to(float) first, or a divisor without zeros",
-            )
+        # Namespaces that assume nothing end in one that does, or have no values to look at.
+        assume = getattr(xp, "assume", None)
+        if assume is not None and np.size(x) and not (_is_float(x) or _is_float(y)):
+            if hasattr(y, "dtype"):
+                assume(y == 0, 0, 0, refuse)
+            elif isinstance(y, int) and y == 0:
+                refuse(y)
         return rule(xp, x, y)
 
     return forward

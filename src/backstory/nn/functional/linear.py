@@ -75,16 +75,23 @@ def one_hot(index: Any, num_classes: int = -1) -> Tensor:
             [0, 0, 1]])
     """
     index = as_tensor(index)
-    high = int(index.max().item()) if index.numel() else -1
-    count = high + 1 if num_classes == -1 else num_classes
-    if high >= count or (index.numel() and int(index.min().item()) < 0) or (num_classes == -1 and high < 0):
-        raise LabelError(
-            f"one_hot(num_classes={num_classes}) of indices up to {high}",
-            why="classes are numbered from 0 to num_classes - 1",
-            instead="a larger num_classes, and no negative index",
-        )
+    refuse = partial(_refuse_classes, num_classes)
+    if num_classes == -1 and not index.numel():
+        refuse(index.array)
+    count = int(index.max().item()) + 1 if num_classes == -1 else num_classes
+    if index.level == 0:
+        context().xp.assume(entries(index), 0, count - 1, refuse)
     places = reshape(index, (*index.shape, 1)) == as_tensor(eager.arange(count))
     return places.to("int64")
+
+
+def _refuse_classes(num_classes: int, index: Any) -> None:
+    """Raise for an index that is no class."""
+    raise LabelError(
+        f"one_hot(num_classes={num_classes}) of indices up to {index.max() if index.size else -1}",
+        why="classes are numbered from 0 to num_classes - 1",
+        instead="a larger num_classes, and no negative index",
+    )
 
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from backstory.core import entries
 from backstory.errors import ArgumentError, LabelError, ShapeError
 from backstory.functions.activation import logsigmoid
 from backstory.functions.arithmetic import abs
@@ -13,6 +14,7 @@ from backstory.functions.cumulative import cumsum
 from backstory.functions.selection import gather, index_select
 from backstory.functions.shape import reshape, unsqueeze
 from backstory.functions.transcendental import sqrt
+from backstory.graph import context
 from backstory.nn.functional.linear import pairwise_distance
 from backstory.nn.functional.reduction import above_zero, checked_reduction, pair, reduced
 from backstory.ops import TABLE
@@ -152,12 +154,7 @@ def multi_margin_loss(
             instead="x of shape (N, C) and labels of shape (N,)",
         )
     count = rows.shape[1]
-    if labels.numel() and not (int(labels.min().item()) >= 0 and int(labels.max().item()) < count):
-        raise LabelError(
-            f"multi_margin_loss received labels from {labels.min().item()} to {labels.max().item()}",
-            why=f"there are {count} classes, numbered 0 to {count - 1}",
-            instead="labels that start at 0",
-        )
+    _check_classes("multi_margin_loss", labels, 0, count, "labels that start at 0")
     column = unsqueeze(labels, 1)
     lack = margin - gather(rows, 1, column) + rows
     others = (as_tensor(range(count)) != column) & (lack > 0)
@@ -166,6 +163,20 @@ def multi_margin_loss(
         losses = losses * unsqueeze(index_select(as_tensor(weight), 0, labels), 1)
     losses = losses.mean(1)
     return reduced("multi_margin_loss", losses if x.ndim == 2 else reshape(losses, ()), reduction)
+
+
+def _check_classes(name: str, labels: Tensor, least: int, count: int, instead: str) -> None:
+    """Refuse labels that are not from ``least`` to count - 1."""
+
+    def refuse(found: Any) -> None:
+        raise LabelError(
+            f"{name} received labels from {found.min()} to {found.max()}",
+            why=f"there are {count} classes, numbered 0 to {count - 1}",
+            instead=instead,
+        )
+
+    if labels.level == 0:
+        context().xp.assume(entries(labels), least, count - 1, refuse)
 
 
 def multilabel_margin_loss(x: Any, target: Any, *, reduction: str = "mean") -> Tensor:
@@ -185,12 +196,7 @@ def multilabel_margin_loss(x: Any, target: Any, *, reduction: str = "mean") -> T
             instead="both of shape (N, C), the list filled up with -1",
         )
     count = x.shape[-1] if x.ndim else 1
-    if target.numel() and not (int(target.min().item()) >= -1 and int(target.max().item()) < count):
-        raise LabelError(
-            f"multilabel_margin_loss received classes from {target.min().item()} to {target.max().item()}",
-            why=f"there are {count} classes, numbered 0 to {count - 1}",
-            instead="class numbers, and -1 behind them",
-        )
+    _check_classes("multilabel_margin_loss", target, -1, count, "class numbers, and -1 behind them")
     rows, listed = (one if one.ndim == 2 else reshape(one, (1, -1)) for one in (x, target))
     valid = cumsum((listed < 0).to("int64"), 1) == 0
     places = where(valid, listed, 0)
