@@ -380,6 +380,32 @@ def test_a_parameter_replaced_between_calls(compiled):
         assert step(x).item() == 6
 
 
+@pytest.mark.parametrize("change", ["another list", "one fewer"])
+def test_the_parameters_of_a_group_changed_between_calls(compiled, change):
+    found = []
+    for run in (compiled, lambda function: function):
+        parts = [backstory.ones(2).requires_grad_() for _ in range(3)]
+        optimizer = optim.SGD(parts[:2], lr=0.1)
+
+        def step(x, parts=parts, optimizer=optimizer):
+            optimizer.zero_grad()
+            sum((p * x).sum() for p in parts).backward()
+            optimizer.step()
+
+        step = run(step)
+        for number in range(3):
+            step(backstory.ones(2))
+            group = optimizer.param_groups[0]
+            if number == 1:
+                optimizer.state[parts[2]] = optimizer.state[parts[0]]
+                if change == "another list":
+                    group["params"] = parts[1:]
+                else:
+                    group["params"].pop()
+        found.append(values(parts))
+    same(*found)
+
+
 def test_training_and_evaluation_take_turns_without_a_third_trace(compiled):
     model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.BatchNorm1d(3)).double()
     step, x = compiled(lambda x: model(x)), data()

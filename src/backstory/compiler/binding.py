@@ -204,7 +204,10 @@ class Bound:
         for name, place in trace.numbers.owners.items():
             code.add(f"{name} = {self._owner(place)}")
             if place[0] == "group":
-                checked = code.name(dict(place[1].param_groups[place[2]]))
+                checked = dict(place[1].param_groups[place[2]])
+                params = code.name(checked["params"])
+                code.forbid(f"{name}['params'] is not {params} or len({params}) != {len(checked['params'])}")
+                checked = code.name(checked)
                 code.add(f"if {name} != {checked}: bound.check({code.name(place[1])}, {checked}, {name})")
         for owner, key in trace.numbers.absent:
             code.forbid(f"{key!r} in {owner}")
