@@ -11,7 +11,7 @@ import pytest
 from backstory.compiler.native import load, object_code
 from backstory.compiler.products import Factor, Product, multiply
 from backstory.compiler.table import Table
-from backstory.compiler.tiles import DEPTH, Tiles
+from backstory.compiler.tiles import DEPTH, PANELS, Tiles
 from backstory.compiler.workers import Pool
 from backstory.errors import DtypeError
 
@@ -79,8 +79,26 @@ def test_every_size_of_tiles_and_every_remainder_is_right(dtype, tiles):
     shapes = [(rows, tiles.width + 3, 9) for rows in range(1, 2 * tiles.rows + 2)]
     shapes += [(7, columns, 11) for columns in range(1, 2 * tiles.width + 2)]
     shapes += [(3, tiles.width, inner) for inner in (1, 2, 17, DEPTH - 1, DEPTH, DEPTH + 1, 3 * DEPTH - 5)]
+    shapes += [
+        (tiles.rows + 1, 2 * PANELS // (tiles.size * DEPTH) + 3, DEPTH)
+    ]  # more than are kept at a time
     for (rows, columns, inner), layout in itertools.product(shapes, ("rows", "columns")):
         a, b = matrix((rows, inner), dtype, "rows"), matrix((inner, columns), dtype, layout)
+        c = np.full((rows, columns), np.nan, dtype)
+        multiplied(a, b, c, kernel)
+        assert_product(c, a, b)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tiles"), sizes(), ids=lambda x: x if isinstance(x, str) else f"{x.lanes}x{x.rows}"
+)
+def test_a_left_side_whose_columns_are_far_apart_is_right(dtype, tiles):
+    [kernel] = load(object_code(tiles.module), ["product"])
+    stored = matrix((9, 64), dtype, "rows")
+    for rows, columns in itertools.product(
+        range(1, 3 * tiles.rows + 2), (4 * tiles.width, 5 * tiles.width - 1)
+    ):
+        a, b = stored[:, 64 - rows :].T, matrix((9, columns), dtype, "rows")
         c = np.full((rows, columns), np.nan, dtype)
         multiplied(a, b, c, kernel)
         assert_product(c, a, b)

@@ -1,11 +1,12 @@
 """The kernel of matrix products, in LLVM's language.
 
-C ← A B goes through memory as BLAS libraries do it (Goto and van de Geijn, 2008, "Anatomy of
+C ← A B goes through memory much as in BLAS libraries (Goto and van de Geijn, 2008, "Anatomy of
 high-performance matrix multiplication"): B is copied in *panels*, a few vectors wide and up to :data:`DEPTH`
-rows deep, which stay in the first cache; with each panel, A's rows make *tiles* of C, whose entries are
-summed up in registers. A is read as it lies, since each of its entries is spread over a vector anyway, and
-so any layout will do. Where the matrices are small this costs less than a library's call, and it needs no
-threads of its own.
+rows deep, as many as the second cache holds. A *strip* of A's rows, which stays in the first cache, makes
+with each panel a *tile* of C, whose entries are summed up in registers. So each entry of A comes from far
+away once for all these panels, while the last strip's tiles are computed. A is read as it lies, since each of
+its entries is spread over a vector anyway, unless its columns are so far apart that caches keep few of them.
+Where the matrices are small this costs less than a library's call, and it needs no threads of its own.
 
 A block's words are, for ``batch`` products one after the other: batch, rows, columns, inner; the address of A
 and the entries from one matrix, row and column to the next; the same of B; the address of C and the entries
@@ -17,11 +18,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from backstory.compiler.writer import Function
+from backstory.compiler.writer import Function, Number
 
-__all__ = ["DEPTH", "Tiles"]
+__all__ = ["DEPTH", "PANELS", "Tiles"]
 
-DEPTH = 512
+DEPTH = 384
+PANELS = 288 << 10
+"""So many bytes of panels are kept at a time."""
+_ALIASED = 256
+"""Columns of A a multiple of so many bytes apart compete for the same places of the first cache."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +75,15 @@ class Tiles:
         """The module, which defines ``void product(i64 block)``."""
         heights = range(1, self.rows + 1)
         parts = [self._tile(rows, vectors) for vectors in (1, self.vectors) for rows in heights]
+        parts += [self._row(rows) for rows in heights]
+        parts += [self._panel(), self._panels(), self._strip(), self._product()]
         suffix, mask = self._suffix, f"<{self.lanes} x i1>"
         declared = (
             f"declare {self.vector} @llvm.fmuladd.{suffix}({self.vector}, {self.vector}, {self.vector})",
             f"declare {self.vector} @llvm.masked.load.{suffix}.p0(ptr, i32, {mask}, {self.vector})",
             f"declare void @llvm.masked.store.{suffix}.p0({self.vector}, ptr, i32, {mask})",
         )
-        return "\n".join((*declared, *map(str, (*parts, self._panel(), self._product()))))
+        return "\n".join((*declared, *map(str, parts)))
 
     @property
     def _suffix(self) -> str:
@@ -157,7 +164,37 @@ class Tiles:
         for total, place, mask in places:
             self._write(f, f.load(self.vector, total), place, mask)
 
-    # A panel
+    # Panels
+
+    def _panels(self) -> Function:
+        """Copy ``%columns`` columns of B as panels one after the other."""
+        f = Function(
+            "define internal void @panels(ptr %b, i64 %b_row, i64 %b_column, i64 %inner, i64 %columns, "
+            "ptr %panels) noinline"
+        )
+        in_rows = f.compare("eq", "%b_column", 1)
+        whole = f.value(f"select i1 {in_rows}, i64 {f.floor('%columns', self.width)}, i64 0")
+        # Rows across all panels: of rows far apart, a panel's part is too short to be fetched ahead.
+        with f.loop(0, "%inner") as k:
+            source = f.entry(self.kind, "%b", f.multiply(k, "%b_row"))
+            target = f.entry(self.kind, "%panels", f.multiply(k, self.width))
+            with f.loop(0, whole, self.width) as j:
+                to = f.entry(self.kind, target, f.multiply(j, "%inner"))
+                self._copy(f, f.entry(self.kind, source, j), to, [None] * self.vectors)
+        with f.loop(whole, "%columns", self.width) as j:
+            source = f.entry(self.kind, "%b", f.multiply(j, "%b_column"))
+            target = f.entry(self.kind, "%panels", f.multiply(j, "%inner"))
+            wide = f.least(f.subtract("%columns", j), self.width)
+            sizes = f"i64 %b_row, i64 %b_column, i64 %inner, i64 {wide}"
+            f.do(f"call void @panel(ptr {source}, {sizes}, ptr {target})")
+        f.do("ret void")
+        return f
+
+    def _copy(self, f: Function, source: str, target: str, masks: list[str] | list[None]) -> None:
+        """Copy vectors, with zeros for what is masked."""
+        for v, mask in enumerate(masks):
+            found = self._read(f, f.entry(self.kind, source, v * self.lanes), mask)
+            f.store(self.vector, found, f.entry(self.kind, target, v * self.lanes), self.size)
 
     def _panel(self) -> Function:
         """Copy ``%inner`` rows of B, ``%width`` columns of them, and fill the panel's width with zeros."""
@@ -179,12 +216,7 @@ class Tiles:
     def _copy_rows(self, f: Function, masks: list[str] | list[None]) -> None:
         with f.loop(0, "%inner") as k:
             source = f.entry(self.kind, "%b", f.multiply(k, "%b_row"))
-            target = f.entry(self.kind, "%panel", f.multiply(k, self.width))
-            for v, mask in enumerate(masks):
-                found = self._read(f, f.entry(self.kind, source, v * self.lanes), mask)
-                f.store(
-                    self.vector, found, f.entry(self.kind, target, v * self.lanes), self.size * self.lanes
-                )
+            self._copy(f, source, f.entry(self.kind, "%panel", f.multiply(k, self.width)), masks)
 
     def _copy_columns(self, f: Function) -> None:
         """Squares of contiguous columns are transposed in registers; the rest goes entry by entry."""
@@ -234,55 +266,118 @@ class Tiles:
         for i, row in enumerate(rows):
             f.store(vector, row, self._in_panel(f, f.add(k, i), j), self.size * n)
 
+    # A strip and its tiles
+
+    def _strip(self) -> Function:
+        """Copy the first rows of A, whose columns are contiguous, as columns as high as a tile.
+
+        Whole vectors are copied, which the next column overwrites again; A has ``%width`` rows.
+        """
+        f = Function(
+            "define internal void @strip(ptr %a, i64 %a_column, i64 %inner, i64 %width, ptr %strip) noinline"
+        )
+        vectors = -(-self.rows // self.lanes)
+        whole = f.compare("sge", "%width", vectors * self.lanes)
+        cut = f.value(f"xor i1 {whole}, true")
+        for condition, masks in ((whole, [None] * vectors), (cut, self._masks(f, vectors))):
+            with f.when(condition), f.loop(0, "%inner") as k:
+                source = f.entry(self.kind, "%a", f.multiply(k, "%a_column"))
+                self._copy(f, source, f.entry(self.kind, "%strip", f.multiply(k, self.rows)), masks)
+        f.do("ret void")
+        return f
+
+    def _row(self, height: int) -> Function:
+        """The tiles that a strip of A makes with all panels; ``%below`` rows of A begin with the strip."""
+        f = Function(
+            f"define internal void @row{height}(ptr %a, i64 %a_row, i64 %a_column, i64 %below, i1 %copies, "
+            "ptr %strip, ptr %panels, ptr %c, i64 %c_row, i64 %inner, i64 %columns, i1 %more) noinline"
+        )
+        with f.when("%copies"):
+            f.do("call void @strip(ptr %a, i64 %a_column, i64 %inner, i64 %below, ptr %strip)")
+        a = f.value("select i1 %copies, ptr %strip, ptr %a")
+        a_column = f.value(f"select i1 %copies, i64 {self.rows}, i64 %a_column")
+
+        def tile(vectors: int, j: str, width: str | int) -> None:
+            panel = f.entry(self.kind, "%panels", f.multiply(j, "%inner"))
+            f.do(
+                f"call void @tile{height}x{vectors}(ptr {a}, i64 %a_row, i64 {a_column}, ptr {panel}, "
+                f"ptr {f.entry(self.kind, '%c', j)}, i64 %c_row, i64 %inner, i64 {width}, i1 %more)"
+            )
+
+        whole = f.floor("%columns", self.width)
+        left = f.subtract("%columns", whole)
+        with f.loop(0, whole, self.width) as j:
+            tile(self.vectors, j, self.width)
+        with f.when(f.compare("sgt", left, self.lanes)):
+            tile(self.vectors, whole, left)
+        narrow = f.compare("sle", left, self.lanes)
+        with f.when(f.value(f"select i1 {f.compare('sgt', left, 0)}, i1 {narrow}, i1 false")):
+            tile(1, whole, left)
+        f.do("ret void")
+        return f
+
     # The product
 
     def _product(self) -> Function:
         f = Function("define void @product(i64 %address)")
-        panel = f.variable(f"[{DEPTH * self.width} x {self.kind}]")
+        room = PANELS // self.size
+        panels = f.variable(f"[{room} x {self.kind}]")
+        strip = f.variable(f"[{DEPTH * self.rows + 2 * self.lanes} x {self.kind}]")
         block = f.value("inttoptr i64 %address to ptr")
         words = [f.load("i64", f.entry("i64", block, i)) for i in range(15)]
         batch, rows, columns, inner = words[:4]
         a, b, c = (words[4:8], words[8:12], words[12:])
-        slabs = f.value(f"sdiv i64 {f.add(inner, DEPTH - 1)}, {DEPTH}")
-        depth = f.value(f"sdiv i64 {f.add(inner, f.subtract(slabs, 1))}, {slabs}")
+        depth = self._share(f, inner, DEPTH, 1)
+        most = f.floor(f.value(f"sdiv i64 {room}, {depth}"), self.width)
+        group = self._share(f, columns, most, self.width)
+        copies = self._copies(f, a, columns)
         with f.loop(0, batch) as n:
             a_at, b_at, c_at = (
                 f.entry(self.kind, f.value(f"inttoptr i64 {x[0]} to ptr"), f.multiply(n, x[1]))
                 for x in (a, b, c)
             )
-            with f.loop(0, inner, depth) as k, f.loop(0, columns, self.width) as j:
+            with f.loop(0, inner, depth) as k, f.loop(0, columns, group) as j:
                 deep = f.least(f.subtract(inner, k), depth)
-                wide = f.least(f.subtract(columns, j), self.width)
+                wide = f.least(f.subtract(columns, j), group)
                 source = f.entry(self.kind, b_at, f.multiply(k, b[2]), f.multiply(j, b[3]))
                 sizes = f"i64 {deep}, i64 {wide}"
-                f.do(f"call void @panel(ptr {source}, i64 {b[2]}, i64 {b[3]}, {sizes}, ptr {panel})")
-                left, right = f.entry(self.kind, a_at, f.multiply(k, a[3])), f.entry(self.kind, c_at, j)
-                at = (left, a[2], a[3], panel, right, c[2])
-                tail = f"i64 {c[2]}, {sizes}, i1 {f.compare('sgt', k, 0)}"
-                narrow = f.compare("sle", wide, self.lanes)
-                with f.when(narrow):
-                    self._column(f, 1, rows, at, tail)
-                with f.when(f.value(f"xor i1 {narrow}, true")):
-                    self._column(f, self.vectors, rows, at, tail)
+                f.do(f"call void @panels(ptr {source}, i64 {b[2]}, i64 {b[3]}, {sizes}, ptr {panels})")
+                left = f.entry(self.kind, a_at, f.multiply(k, a[3]))
+                more = f.compare("sgt", k, 0)
+                self._rows(
+                    f,
+                    rows,
+                    (left, a[2], f"i64 {a[2]}, i64 {a[3]}"),
+                    f"i1 {copies}, ptr {strip}, ptr {panels}",
+                    (f.entry(self.kind, c_at, j), c[2], f"i64 {c[2]}, {sizes}, i1 {more}"),
+                )
         f.do("ret void")
         return f
 
-    def _column(self, f: Function, vectors: int, rows: str, at: tuple[str, ...], tail: str) -> None:
-        """All tiles below each other: as high ones as there are, and one for the rows that are left."""
-        a, a_row, a_column, panel, c, c_row = at
+    def _share(self, f: Function, count: str, most: Number, step: int) -> str:
+        """How much of ``count`` to take at a time: equal shares of at most ``most``, in whole steps."""
+        shares = f.value(f"sdiv i64 {f.add(count, f.subtract(most, 1))}, {most}")
+        share = f.value(f"sdiv i64 {f.add(count, f.subtract(shares, 1))}, {shares}")
+        return f.floor(f.add(share, step - 1), step)
 
-        def tile(height: int, row: str) -> None:
-            a_at = f.entry(self.kind, a, f.multiply(row, a_row))
-            c_at = f.entry(self.kind, c, f.multiply(row, c_row))
-            f.do(
-                f"call void @tile{height}x{vectors}(ptr {a_at}, i64 {a_row}, i64 {a_column}, ptr {panel}, "
-                f"ptr {c_at}, {tail})"
-            )
+    def _copies(self, f: Function, a: list[str], columns: str) -> str:
+        """Whether strips of A are copied: they are read often, and lie where caches would not keep them."""
+        apart = f.value(f"and i64 {a[3]}, {_ALIASED // self.size - 1}")
+        aliased = f.compare("eq", f.value(f"or i64 {apart}, {f.subtract(a[2], 1)}"), 0)
+        return f.value(f"and i1 {aliased}, {f.compare('sge', columns, 4 * self.width)}")
+
+    def _rows(self, f: Function, rows: str, a: tuple[str, ...], between: str, c: tuple[str, ...]) -> None:
+        """All strips below each other: as high ones as there are, and one of the rows that are left."""
+
+        def row(height: int, i: str) -> None:
+            a_at, c_at = (f.entry(self.kind, x[0], f.multiply(i, x[1])) for x in (a, c))
+            below = f.subtract(rows, i)
+            f.do(f"call void @row{height}(ptr {a_at}, {a[2]}, i64 {below}, {between}, ptr {c_at}, {c[2]})")
 
         left = f.value(f"srem i64 {rows}, {self.rows}")
         high = f.subtract(rows, left)
-        with f.loop(0, high, self.rows) as row:
-            tile(self.rows, row)
+        with f.loop(0, high, self.rows) as i:
+            row(self.rows, i)
         for height in range(1, self.rows):
             with f.when(f.compare("eq", left, height)):
-                tile(height, high)
+                row(height, high)

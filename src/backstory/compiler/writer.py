@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Function"]
+__all__ = ["Function", "Number"]
 
 Number = str | int
 
