@@ -10,7 +10,7 @@ import pytest
 
 from backstory.arrays import eager, extras
 from backstory.compiler.kernels import instructions, kernel
-from backstory.compiler.mathematics import ARITIES, LIBRARY, VECTORISED
+from backstory.compiler.mathematics import ARITIES, COMPOSED, LIBRARY, VECTORISED
 from backstory.compiler.table import Table
 
 DTYPES = ["float32", "float64"]
@@ -90,7 +90,7 @@ def test_sigmoid_far_below_zero_is_exp(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", [name for name in (*VECTORISED, *LIBRARY) if ARITIES[name] == 2])
+@pytest.mark.parametrize("name", [name for name in (*VECTORISED, *COMPOSED, *LIBRARY) if ARITIES[name] == 2])
 def test_functions_of_two_numbers_are_numpys(name, dtype):
     values = np.array([-np.inf, -2.0, -0.0, 0.0, 0.5, 3.0, np.inf, np.nan], dtype)
     x, y = (a.ravel() for a in np.meshgrid(values, values))

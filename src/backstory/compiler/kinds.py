@@ -12,20 +12,20 @@ from backstory.compiler.passes.rewriting import splat
 from backstory.compiler.primitives import ELEMENTWISE, REDUCTIONS
 from backstory.compiler.products import DTYPES
 
-__all__ = ["COMPARISONS", "ENTRIES", "KERNEL_DTYPES", "computing_dtype", "cost", "kind", "why_host"]
+__all__ = ["COMPARISONS", "KERNEL_DTYPES", "computing_dtype", "cost", "kind", "why_host"]
 
 KERNEL_DTYPES = frozenset(
     map(np.dtype, ("bool", "int8", "int16", "int32", "int64", "uint8", "float32", "float64"))
 )
 COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"))
-_FLOAT_ONLY = frozenset(("divide", "pow", "fmod", "hypot", "atan2"))
+_FLOAT_ONLY = frozenset(("divide", "pow", "hypot", "atan2", "logaddexp"))
 _BITWISE = frozenset(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert", "logical_not"))
-ENTRIES = frozenset(ELEMENTWISE) - {"floor_divide", "remainder", "logaddexp"}
 _NOT_OF_BOOLEANS = frozenset(("add", "subtract", "multiply", "negative", "maximum", "minimum", "abs"))
 _DEAR = frozenset(
     (
         *("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "erf", "erfc", "pow", "hypot", "atan2"),
-        *("fmod", "sin", "cos", "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh"),
+        *("sin", "cos", "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh"),
+        *("fmod", "floor_divide", "remainder", "logaddexp"),
     )
 )
 
@@ -52,7 +52,7 @@ def why_host(value: Value, layouts: Layouts) -> str:
     """Why a value is computed by NumPy and not natively; empty if it is native."""
     name = value.primitive
     arrays = list(value.values)
-    known = name in ENTRIES or name in REDUCTIONS or name == "matmul" or value in layouts.stored
+    known = name in ELEMENTWISE or name in REDUCTIONS or name == "matmul" or value in layouts.stored
     if not known:
         return f"there is no loop for {name}"
     if value.size == 0 or any(x.size == 0 for x in arrays):
@@ -85,15 +85,7 @@ def _why_no_entry(value: Value, arrays: list[Value]) -> str:
         return f"{name} of {computing}"
     if name == "astype" and arrays[0].dtype.kind == "f" and value.dtype.kind in "iu":
         return f"{arrays[0].dtype} to {value.dtype}, which no machine does alike beyond the range"
-    if computing.kind == "b" and name in (
-        "add",
-        "subtract",
-        "multiply",
-        "negative",
-        "maximum",
-        "minimum",
-        "abs",
-    ):
+    if computing.kind == "b" and name in _NOT_OF_BOOLEANS:
         return f"{name} of booleans"
     if name in COMPARISONS and computing.kind in "iu" and _out_of_range(value, computing):
         return "a comparison with a number outside of the dtype"

@@ -10,7 +10,8 @@ may use Python's arithmetic and comparisons, ``for i in range(...)``, ``if`` and
 - ``float32(v)`` and the other :data:`DTYPES`: conversions.
 - ``where(condition, a, b)``: both are computed, one is chosen. ``isnan``, ``isinf``, ``isfinite``.
 - ``exp``, ``tanh``, ``maximum`` and whatever else :mod:`backstory.compiler.mathematics` has, of float32 or
-  float64; other numbers become float64. ``maximum`` and ``minimum`` also of integers.
+  float64; other numbers become float64. ``maximum``, ``minimum``,
+  ``floor_divide``, ``remainder`` and ``fmod`` also of integers.
 - ``INFINITY``, a float64.
 - ``accumulate(total, x)``: total + x in a sum whose order is free; any other sum keeps its order.
 
@@ -214,7 +215,39 @@ def _extreme(relation: str) -> Callable[..., Any]:
     return code
 
 
-_WHOLE = {"maximum": _extreme(">="), "minimum": _extreme("<=")}
+def _divided(part: str) -> Callable[..., Any]:
+    """Integer division as NumPy has it: by 0 it gives 0, and the smallest number by −1 wraps around."""
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        a, b = args
+        signed = getattr(sig.return_type, "signed", False)
+        zero, one = ir.Constant(a.type, 0), ir.Constant(a.type, 1)
+        by_zero = builder.icmp_signed("==", b, zero)
+        if not signed:
+            divisor = builder.select(by_zero, one, b)
+            value = builder.udiv(a, divisor) if part == "floor_divide" else builder.urem(a, divisor)
+            return builder.select(by_zero, zero, value)
+        by_minus_one = builder.icmp_signed("==", b, ir.Constant(a.type, -1))
+        divisor = builder.select(builder.or_(by_zero, by_minus_one), one, b)
+        quotient, rest = builder.sdiv(a, divisor), builder.srem(a, divisor)
+        if part == "fmod":
+            return rest  # 0 by 0 and by −1 as well
+        opposite = builder.icmp_signed("<", builder.xor(rest, divisor), zero)
+        crossed = builder.and_(builder.icmp_signed("!=", rest, zero), opposite)
+        if part == "remainder":
+            return builder.select(crossed, builder.add(rest, divisor), rest)
+        value = builder.select(crossed, builder.sub(quotient, one), quotient)
+        value = builder.select(by_minus_one, builder.sub(zero, a), value)
+        return builder.select(by_zero, zero, value)
+
+    return code
+
+
+_WHOLE = {
+    "maximum": _extreme(">="),
+    "minimum": _extreme("<="),
+    **{name: _divided(name) for name in ("floor_divide", "remainder", "fmod")},
+}
 
 
 def _test(compare: Callable[[Any, Any], Any]) -> Any:

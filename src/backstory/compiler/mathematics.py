@@ -15,7 +15,7 @@ from functools import cache
 
 from backstory.compiler.scalar_code import Float, Width, Writer
 
-__all__ = ["ARITIES", "LIBRARY", "VECTORISED", "definitions"]
+__all__ = ["ARITIES", "COMPOSED", "LIBRARY", "VECTORISED", "definitions"]
 
 F32 = Width("f32", "float", "i32", 32, 23, 127, "f")
 F64 = Width("f64", "double", "i64", 64, 52, 1023, "d")
@@ -233,6 +233,38 @@ def sign(x: Float) -> Float:
     return w.choose(x > 0.0, 1.0, w.choose(x < 0.0, -1.0, x + 0.0))  # and −0 becomes 0
 
 
+def logaddexp(x: Float, y: Float) -> Float:
+    """log(eˣ + eʸ), also where eˣ overflows."""
+    w = x.writer
+    value = w.choose(x > y, x, y) + log1p(exp(-abs(x - y)))
+    return w.choose(x.equals(y), x + 0.6931471805599453, value)  # also of two infinities
+
+
+def _divided(x: Float, y: Float) -> tuple[Float, Float]:
+    """⌊x / y⌋ and what is left, as NumPy has them: the rest has the sign of y."""
+    w = x.writer
+    rest = w.library("fmod", x, y)
+    quotient = (x - rest) / y
+    crossed = ((y < 0.0) ^ (rest < 0.0)) & rest.differs(0.0)
+    quotient = w.choose(crossed, quotient - 1.0, quotient)
+    remainder = w.choose(crossed, rest + y, w.choose(rest.equals(0.0), w.float(0.0).with_sign_of(y), rest))
+    whole = w.intrinsic("floor", quotient)
+    whole = w.choose(quotient - whole > 0.5, whole + 1.0, whole)
+    whole = w.choose(quotient.equals(0.0), w.float(0.0).with_sign_of(x / y), whole)
+    by_zero = y.equals(0.0)
+    return w.choose(by_zero, x / y, whole), w.choose(by_zero, rest, remainder)
+
+
+def floor_divide(x: Float, y: Float) -> Float:
+    """The largest integer that is not above x / y."""
+    return _divided(x, y)[0]
+
+
+def remainder(x: Float, y: Float) -> Float:
+    """What is left of x when y was taken away as often as it goes; it has the sign of y."""
+    return _divided(x, y)[1]
+
+
 def _intrinsic(name: str) -> Callable[..., Float]:
     return lambda *arguments: arguments[0].writer.intrinsic(name, *arguments)
 
@@ -246,6 +278,7 @@ VECTORISED: dict[str, Callable[..., Float]] = {
     "floor": _intrinsic("floor"),
     "log": log,
     "log1p": log1p,
+    "logaddexp": logaddexp,
     # Either is NaN where one of the two is, unlike the built-in functions.
     "maximum": _intrinsic("maximum"),
     "minimum": _intrinsic("minimum"),
@@ -258,15 +291,17 @@ VECTORISED: dict[str, Callable[..., Float]] = {
 }
 """Functions whose loops vectorise."""
 
+COMPOSED: dict[str, Callable[..., Float]] = {"floor_divide": floor_divide, "remainder": remainder}
+"""Functions written here on the C library's: loops around them stay scalar."""
+
 LIBRARY = (
     *("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cos", "cosh", "erfc", "fmod", "hypot"),
     *("log10", "log2", "pow", "sin", "sinh", "tan"),
 )
 """Functions of the C library, by their names there: loops around them stay scalar."""
 
-ARITIES: dict[str, int] = dict.fromkeys((*VECTORISED, *LIBRARY, "accumulate"), 1) | dict.fromkeys(
-    ("accumulate", "atan2", "fmod", "hypot", "maximum", "minimum", "pow"), 2
-)
+_OF_TWO = ("accumulate", "atan2", "fmod", "hypot", "logaddexp", "maximum", "minimum", "pow", *COMPOSED)
+ARITIES: dict[str, int] = dict.fromkeys((*VECTORISED, *LIBRARY), 1) | dict.fromkeys(_OF_TWO, 2)
 """How many arguments each function takes."""
 
 
@@ -296,16 +331,14 @@ def _definition(full_name: str) -> tuple[frozenset[str], str]:
     kind = width.type
     parameters = [f"%x{i}" for i in range(ARITIES[name])]
     writer = Writer(width)
-    if name in VECTORISED:
-        result = VECTORISED[name](*(Float(writer, x) for x in parameters)).name
+    written = VECTORISED.get(name) or COMPOSED.get(name)
+    if written is not None:
+        result = written(*(Float(writer, x) for x in parameters)).name
     elif name == "accumulate":
         # A sum's order is free, which is what lets its loop run several sums at once.
         result = writer.emit(f"fadd reassoc contract {kind} %x0, %x1")
     else:
-        function = f"@{name}{'f' if width.bits == 32 else ''}"
-        writer.declared.add(f"declare {kind} {function}({', '.join([kind] * len(parameters))}) nounwind")
-        listed = ", ".join(f"{kind} {x}" for x in parameters)
-        result = writer.emit(f"call {kind} {function}({listed})")
+        result = writer.library(name, *(Float(writer, x) for x in parameters)).name
     listed = ", ".join(f"{kind} {x}" for x in parameters)
     head = f"define internal {kind} @backstory.{full_name}({listed}) alwaysinline {{"
     return frozenset(writer.declared), "\n".join((head, *writer.lines, f"  ret {kind} {result}", "}"))

@@ -57,6 +57,14 @@ class Writer:
         listed = ", ".join(f"{kind} {x.name}" for x in arguments)
         return Float(self, self.emit(f"call {kind} {function}({listed})"))
 
+    def library(self, name: str, *arguments: Float) -> Float:
+        """Call the C library's function of that name."""
+        kind = self.width.type
+        function = f"@{name}{'f' if self.width.bits == 32 else ''}"
+        self.declared.add(f"declare {kind} {function}({', '.join([kind] * len(arguments))}) nounwind")
+        listed = ", ".join(f"{kind} {x.name}" for x in arguments)
+        return Float(self, self.emit(f"call {kind} {function}({listed})"))
+
     def float(self, value: float | Float) -> Float:
         """A constant, or the number itself."""
         return value if isinstance(value, Float) else Float(self, self.width.literal(value))
@@ -83,7 +91,14 @@ class Writer:
 class Condition:
     """A truth value in the code."""
 
+    writer: Writer
     name: str
+
+    def __and__(self, other: Condition) -> Condition:
+        return Condition(self.writer, self.writer.emit(f"and i1 {self.name}, {other.name}"))
+
+    def __xor__(self, other: Condition) -> Condition:
+        return Condition(self.writer, self.writer.emit(f"xor i1 {self.name}, {other.name}"))
 
 
 @dataclass(frozen=True)
@@ -130,7 +145,7 @@ class Float:
     def compare(self, relation: str, other: float | Float) -> Condition:
         """LLVM's ordered comparison (``olt``, ``oeq``, …): false where either is NaN."""
         kind, other = self.writer.width.type, self.writer.float(other)
-        return Condition(self.writer.emit(f"fcmp {relation} {kind} {self.name}, {other.name}"))
+        return Condition(self.writer, self.writer.emit(f"fcmp {relation} {kind} {self.name}, {other.name}"))
 
     def __lt__(self, other: float | Float) -> Condition:
         return self.compare("olt", other)
@@ -144,6 +159,10 @@ class Float:
     def equals(self, other: float | Float) -> Condition:
         """Whether both are the same number."""
         return self.compare("oeq", other)
+
+    def differs(self, other: float | Float) -> Condition:
+        """Whether they are not the same number: true where either is NaN."""
+        return self.compare("une", other)
 
     def clamped(self, low: float, high: float) -> Float:
         """Within [low, high]; NaN stays NaN."""
