@@ -13,6 +13,7 @@ from backstory.compiler.kinds import why_host
 from backstory.compiler.memory import Plan, roots_read
 from backstory.compiler.nest import Nest
 from backstory.compiler.primitives import VIEWS
+from backstory.compiler.routines import Call
 from backstory.compiler.unit import Unit, dims_of
 
 __all__ = ["Account", "Part", "account", "readable"]
@@ -22,8 +23,8 @@ __all__ = ["Account", "Part", "account", "readable"]
 class Part:
     """One unit: what computes it, what was fused in it, and the least that it must do.
 
-    ``kind`` is a kernel's name, ``product``, ``check`` or ``host``; ``shape`` is that of the whole nest of
-    loops or of the result; ``why`` says why a unit of the host has no kernel.
+    ``kind`` is a kernel's name, ``product``, ``routine``, ``check``, ``nothing`` or ``host``; ``shape`` is
+    that of the whole nest of loops or of the result; ``why`` says why a unit of the host has no kernel.
     """
 
     kind: str
@@ -84,12 +85,13 @@ def account(
     nests: Mapping[Unit, Nest],
     kernels: Mapping[Unit, Emitted],
     plan: Plan,
+    count: int,
 ) -> Account:
-    """The account of units in this order."""
+    """The account of units in this order; ``count`` says how many kernels they share."""
     parts = tuple(_part(unit, fusion, nests, kernels.get(unit)) for unit in order)
     outside = {x for x, place in plan.places.items() if place.kind != "arena"}
     peak = plan.arena + sum(_bytes(x) for x in outside)
-    return Account(parts, len({code.source for code in kernels.values()}), plan.arena, peak)
+    return Account(parts, count, plan.arena, peak)
 
 
 def _part(unit: Unit, fusion: Fusion, nests: Mapping[Unit, Nest], code: Emitted | None) -> Part:
@@ -132,14 +134,14 @@ def _bytes(value: Value) -> int:
     return value.size * value.dtype.itemsize
 
 
-def readable(given: Account, kernels: Mapping[Unit, Emitted]) -> str:
+def readable(given: Account, kernels: Sequence[Emitted | Call]) -> str:
     """The code as text: every unit as a comment, in order, and then every kernel once.
 
     A kernel's comments name what its first unit computes.
     """
     lines = [f"# {line}" for line in str(given).split("\n")]
     seen: set[str] = set()
-    for code in kernels.values():
+    for code in kernels:
         if code.source in seen:
             continue
         seen.add(code.source)

@@ -173,6 +173,8 @@ class _Emission:
             if dtype.kind == "f" and source.dtype.kind == "f":
                 return converted(text, np.dtype("int64"), dtype)
             return converted(converted(text, np.dtype("int64"), source.dtype), source.dtype, dtype)
+        if isinstance(source, Operand) and source.anywhere:
+            return self.arrays[source]
         if isinstance(source, Operand):
             return converted(self.load(source, stage), source.dtype, dtype)
         return converted(self.value(source, stage), source.dtype, dtype)

@@ -81,6 +81,8 @@ def input_dtypes(value: Value) -> list[np.dtype]:
         return [_BOOL, value.dtype, value.dtype]
     if value.primitive in ("astype", "copy"):
         return [value.inputs[0].dtype]
+    if value.primitive == "gather":
+        return [value.dtype, np.dtype("int64")]
     return [computing_dtype(value)] * len(value.inputs)
 
 
@@ -139,6 +141,7 @@ def _not(value: Value, inputs: Sequence[str]) -> str:
 
 _SPECIAL: dict[str, Callable[[Value, Sequence[str]], str]] = {
     "abs": _abs,
+    "gather": lambda value, inputs: f"{inputs[0]}[{inputs[1]}]",
     "bitwise_invert": _inverted,
     "ceil": _whole,
     "copy": lambda value, inputs: inputs[0],

@@ -16,7 +16,7 @@ from backstory.compiler.kinds import cost, kind
 from backstory.compiler.layout import Layouts
 from backstory.compiler.order import Reach
 from backstory.compiler.primitives import REDUCTIONS
-from backstory.compiler.unit import Placement, Unit, dims_of, is_axiswise, placed_input
+from backstory.compiler.unit import Placement, Unit, dims_of, is_axiswise, placed_input, reads_anywhere
 
 __all__ = ["Fusion", "fused"]
 
@@ -63,7 +63,7 @@ class Fusion:
             self.outside[value] = outside | dict.fromkeys(inside)
         elif what == "view":
             self._place_view(value, inside, outside)
-        elif what in ("product", "host", "check"):
+        elif what in ("product", "routine", "host", "check", "nothing"):
             self._alone(what, value, outside | dict.fromkeys(inside))
         else:
             self._place_computed(value, inside, outside)
@@ -80,7 +80,9 @@ class Fusion:
                     outside[unit] = None
                     continue
                 for i, x in enumerate(reader.inputs):
-                    if x is value:
+                    if x is value and reads_anywhere(reader, i):
+                        outside[unit] = None
+                    elif x is value:
                         placed = placed_input(unit, reader, i)
                         if inside.setdefault(unit, placed) != placed:
                             outside[unit] = None
@@ -208,7 +210,8 @@ class Fusion:
         if not left:
             return tuple(unit.new_dim(n) for n in sizes)
         for other in self.readers.get(x, ()):
-            if other is not value and other in unit.members:
+            anywhere = reads_anywhere(other, other.inputs.index(x))
+            if other is not value and other in unit.members and not anywhere:
                 told = placed_input(unit, other, other.inputs.index(x))
                 over = tuple(told[axis] for axis in value.params["axis"] if x.shape[axis] != 1)
                 if kept.isdisjoint(over) and None not in over:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from backstory.compiler.passes.rewriting import splat
 from backstory.compiler.primitives import ELEMENTWISE, REDUCTIONS
 from backstory.compiler.products import DTYPES
 
-__all__ = ["COMPARISONS", "KERNEL_DTYPES", "computing_dtype", "cost", "kind", "why_host"]
+__all__ = ["COMPARISONS", "KERNEL_DTYPES", "computing_dtype", "cost", "is_routine", "kind", "why_host"]
 
 KERNEL_DTYPES = frozenset(
     map(np.dtype, ("bool", "int8", "int16", "int32", "int64", "uint8", "float32", "float64"))
@@ -32,7 +33,7 @@ _DEAR = frozenset(
 
 def kind(value: Value, layouts: Layouts) -> str:
     """``leaf``, ``view`` (each axis remains one), ``other view``, ``loop``, ``reduction``, ``product``,
-    ``check`` or ``host``.
+    ``routine``, ``check``, ``nothing`` (no entries) or ``host``.
     """
     name = value.primitive
     if name in ("input", "constant") or (name == "full" and splat(value) is not None):
@@ -41,10 +42,14 @@ def kind(value: Value, layouts: Layouts) -> str:
         return "check"
     if layouts.is_view(value):
         return "view" if is_transparent(value) else "other view"
+    if not value.size and name != "host":
+        return "nothing"
     if why_host(value, layouts):
         return "host"
     if name == "matmul":
         return "product"
+    if is_routine(value):
+        return "routine"
     return "reduction" if name in REDUCTIONS else "loop"
 
 
@@ -52,19 +57,59 @@ def why_host(value: Value, layouts: Layouts) -> str:
     """Why a value is computed by NumPy and not natively; empty if it is native."""
     name = value.primitive
     arrays = list(value.values)
-    known = name in ELEMENTWISE or name in REDUCTIONS or name == "matmul" or value in layouts.stored
+    routine = is_routine(value)
+    loops = name in ELEMENTWISE or name in REDUCTIONS or name == "gather" or value in layouts.stored
+    known = loops or routine or name == "matmul"
     if not known:
         return f"there is no loop for {name}"
-    if value.size == 0 or any(x.size == 0 for x in arrays):
+    if not routine and any(x.size == 0 for x in arrays):
         return "an array without entries"
     strange = next((x.dtype for x in (value, *arrays) if x.dtype not in KERNEL_DTYPES), None)
     if strange is not None:
         return f"no loops for {strange}"
     if name == "matmul":
         return _why_no_product(value)
-    if name in REDUCTIONS:
+    if name in REDUCTIONS or routine:
         return ""
     return _why_no_entry(value, arrays)
+
+
+def is_routine(value: Value) -> bool:
+    """Whether a value has a routine (:mod:`~.routines`), if its dtypes are those of kernels."""
+    fits = _ROUTINES.get(value.primitive)
+    return fits is not None and fits(value)
+
+
+def _same_dtypes(value: Value) -> bool:
+    return all(isinstance(x, Value) and x.dtype == value.dtype for x in value.inputs)
+
+
+def _is_put(value: Value) -> bool:
+    """Whether an index names a regular walk, and what is written there fits by broadcasting."""
+    index = value.params["index"]
+    parts = index if isinstance(index, tuple) else (index,)
+    plain = all(
+        p is None or p is Ellipsis or (isinstance(p, (int, slice)) and not isinstance(p, bool)) for p in parts
+    )
+    if not plain or not _same_dtypes(value):
+        return False
+    part = np.broadcast_to(np.empty((), bool), value.shape)[index]
+    return value.inputs[-1].size == 1 or len(value.inputs[-1].shape) <= part.ndim
+
+
+def _is_scan(value: Value) -> bool:
+    return bool(value.shape) and value.dtype.kind in "fi" and value.inputs[0].dtype.kind in "fiub"
+
+
+_ROUTINES: dict[str, Callable[[Value], bool]] = {
+    "concat": _same_dtypes,
+    "cumulative_prod": _is_scan,
+    "cumulative_sum": _is_scan,
+    "fold": _same_dtypes,
+    "scatter": _is_put,
+    "scatter_add": lambda value: value.inputs[0].dtype == value.dtype,
+    "setitem": _is_put,
+}
 
 
 def _why_no_product(value: Value) -> str:
@@ -118,4 +163,4 @@ def cost(value: Value) -> int:
     """About how much longer than an addition one entry takes."""
     if value.primitive in _DEAR:
         return 20
-    return 4 if value.primitive in ("divide", "sqrt") else 1
+    return 4 if value.primitive in ("divide", "sqrt", "gather") else 1

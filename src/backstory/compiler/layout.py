@@ -2,7 +2,8 @@
 
 A view has no memory of its own. Its layout names its root, the value whose memory it shows; roots lie in C
 order. Only where entries in the asked order are no regular walk through that memory (a reshape of a
-transposed matrix), or where a matrix product could not read them, is a view stored like a computed value.
+transposed matrix), or where a gather could not read them, is a view stored like a
+computed value.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 
 from backstory.compiler.graph import Graph, Value
 
-__all__ = ["Layout", "Layouts", "contiguous", "is_transparent"]
+__all__ = ["Layout", "Layouts", "contiguous", "is_transparent", "part_of"]
 
 
 class Layout(NamedTuple):
@@ -59,6 +60,12 @@ class Layouts:
         self.stored: set[Value] = set()
         self._of: dict[Value, Layout] = {}
         self._sweep(graph)
+        sources = [v.inputs[0] for v in graph.values if v.primitive == "gather"]
+        wanting = {x for x in sources if x in self._of and not _equal(self[x].strides, x.shape)}
+        if not wanting <= self.stored:
+            self.stored |= wanting
+            self._of = {}
+            self._sweep(graph)
 
     def __getitem__(self, value: Value) -> Layout:
         found = self._of.get(value)
@@ -124,7 +131,17 @@ def _broadcast(layout: Layout, x: Value, value: Value) -> Layout:
 
 
 def _getitem(layout: Layout, x: Value, value: Value) -> Layout | None:
-    index = value.params["index"]
+    return part_of(layout, x.shape, value.params["index"])
+
+
+def part_of(layout: Layout, shape: tuple[int, ...], index: Any) -> Layout | None:
+    """Where the part lies that an index names; ``None`` if it is no regular walk.
+
+    >>> import numpy as np
+    >>> x = Value("input", (), {}, (3, 4), np.dtype("f4"))
+    >>> part_of(Layout(x, 0, (4, 1)), (3, 4), (slice(1, None), -1))[1:]
+    (7, (4,))
+    """
     parts = list(index) if isinstance(index, tuple) else [index]
     if any(
         isinstance(p, bool) or not (p is None or p is Ellipsis or isinstance(p, (int, slice))) for p in parts
@@ -138,18 +155,30 @@ def _getitem(layout: Layout, x: Value, value: Value) -> Layout | None:
         if part is None:
             strides.append(0)
         elif part is Ellipsis:
-            rest = len(x.shape) - taken
+            rest = len(shape) - taken
             strides += layout.strides[axis : axis + rest]
             axis += rest
         elif isinstance(part, slice):
-            start, _, step = part.indices(x.shape[axis])
+            start, _, step = part.indices(shape[axis])
             offset += start * layout.strides[axis]
             strides.append(step * layout.strides[axis])
             axis += 1
         else:
-            offset += (part % x.shape[axis]) * layout.strides[axis]
+            offset += (part % shape[axis]) * layout.strides[axis]
             axis += 1
     return Layout(layout.root, offset, tuple(strides))
+
+
+def _diagonal(layout: Layout, x: Value, value: Value) -> Layout:
+    offset, (*before, down, right) = value.params["offset"], layout.strides
+    start = offset * right if offset >= 0 else -offset * down
+    return Layout(layout.root, layout.offset + start, (*before, down + right))
+
+
+def _unfold(layout: Layout, x: Value, value: Value) -> Layout:
+    windows, (*before, down, right) = value.params["windows"], layout.strides
+    inside = (windows.dilation[0] * down, windows.dilation[1] * right)
+    return layout._replace(strides=(*before, *inside, windows.stride[0] * down, windows.stride[1] * right))
 
 
 _VIEWS: Mapping[str, Any] = {
@@ -157,4 +186,6 @@ _VIEWS: Mapping[str, Any] = {
     "permute_dims": _permute,
     "broadcast_to": _broadcast,
     "getitem": _getitem,
+    "diagonal": _diagonal,
+    "unfold": _unfold,
 }

@@ -195,6 +195,7 @@ class _Planning:
             len(read) != 1
             or read[0] in self.plan.same.values()
             or read[0].offset
+            or read[0].anywhere
             or root.dtype != value.dtype
         ):
             return False

@@ -29,6 +29,7 @@ from backstory.compiler.unit import (
     dims_of,
     is_axiswise,
     placed_input,
+    reads_anywhere,
 )
 
 __all__ = ["LARGE", "Index", "Nest", "Operand", "Scalar", "Source"]
@@ -38,7 +39,8 @@ __all__ = ["LARGE", "Index", "Nest", "Operand", "Scalar", "Source"]
 class Operand:
     """Memory of one value as a nest runs through it: ``steps`` says how far each dim moves, in entries.
 
-    Scratch has no root: ``count`` entries that hold a row between two loops.
+    Scratch has no root: ``count`` entries that hold a row between two loops. What is read ``anywhere`` is
+    indexed by what the nest computes.
     """
 
     root: Value | None
@@ -48,6 +50,7 @@ class Operand:
     count: int
     writes: bool = False
     level: int = ENTRY
+    anywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,9 @@ class Nest:
             return [self._operand(layouts.shown(value), value, self.unit.members[value])]
         found = []
         for i, x in enumerate(value.inputs):
-            if isinstance(x, Value):
+            if isinstance(x, Value) and reads_anywhere(value, i):
+                found.append(self._whole(x))
+            elif isinstance(x, Value):
                 found.append(self._source(x, placed_input(self.unit, value, i)))
             else:
                 found.append(Scalar(x, None))
@@ -141,6 +146,15 @@ class Nest:
         if key not in self._read:
             operand = Operand(layout.root, x.dtype, layout.offset, steps, layout.root.size)
             operand.level = self._level(steps)
+            self._read[key] = operand
+            self.operands.append(operand)
+        return self._read[key]
+
+    def _whole(self, x: Value) -> Operand:
+        layout = self.fusion.layouts[x]
+        key = (layout.root, layout.offset)
+        if key not in self._read:
+            operand = Operand(layout.root, x.dtype, layout.offset, {}, layout.root.size, anywhere=True)
             self._read[key] = operand
             self.operands.append(operand)
         return self._read[key]
@@ -273,12 +287,13 @@ class Nest:
 
 def _count(x: Value, placed: Placement) -> Index | None:
     """A constant 0, 1, 2, … (or with another start and step) as the count of the loop along it."""
-    if x.primitive != "constant" or len(x.shape) != 1 or x.size < 2 or placed[0] is None:
+    dims = [dim for dim in placed if dim is not None]
+    if x.primitive != "constant" or len(dims) != 1 or x.size != max(x.shape):
         return None
-    array = x.params["array"]
+    array = x.params["array"].reshape(-1)
     start = array[0].item()
     step = array[1].item() - start if x.dtype.kind != "b" else 0
     if x.dtype.kind not in "iuf" or not all(math.isfinite(n) and n == int(n) for n in (start, step)):
         return None
     expected = np.arange(x.size) * int(step) + int(start)
-    return Index(placed[0], int(start), int(step), x.dtype) if np.array_equal(array, expected) else None
+    return Index(dims[0], int(start), int(step), x.dtype) if np.array_equal(array, expected) else None

@@ -61,6 +61,12 @@ def _scatter(values: Any, *parts: Any, index: Any, shape: Any) -> Any:
     return arrays.scatter(eager, values, _filled(index, (values, *parts)), shape)
 
 
+def _scatter_add(values: Any, places: Any, *, count: int) -> Any:
+    result = np.zeros((count, values.shape[1]), values.dtype)
+    np.add.at(result, places, values)
+    return result
+
+
 def _check(x: Any, *, low: Any, high: Any, test: Callable[[Any], None]) -> Any:
     eager.assume(x, low, high, test)
     return x
@@ -151,13 +157,15 @@ REDUCTIONS: dict[str, Callable[..., Any]] = {
     "prod": eager.prod,
     "sum": eager.sum,
 }
-# The same entries seen otherwise: reshape(shape), permute_dims(axes), broadcast_to(shape), and getitem(index)
-# without inputs in its index.
+# The same entries seen otherwise: reshape(shape), permute_dims(axes), broadcast_to(shape), diagonal(offset),
+# unfold(windows), and getitem(index) without inputs in its index.
 VIEWS: dict[str, Callable[..., Any]] = {
     "reshape": eager.reshape,
     "permute_dims": eager.permute_dims,
     "broadcast_to": np.broadcast_to,
     "getitem": _getitem,
+    "diagonal": eager.linalg.diagonal,
+    "unfold": lambda x, windows: unfold(eager, x, windows),
 }
 # Of whole arrays.
 HOST: dict[str, Callable[..., Any]] = {
@@ -168,21 +176,23 @@ HOST: dict[str, Callable[..., Any]] = {
     "concat": lambda *parts, axis: eager.concat(parts, axis=axis),
     "cumulative_prod": eager.cumulative_prod,
     "cumulative_sum": eager.cumulative_sum,
-    "diagonal": eager.linalg.diagonal,
     "flip": eager.flip,
     "fold": lambda x, size, windows: fold(eager, x, size, windows),
+    # The entries of a flat array that places name: x[place].
+    "gather": lambda x, place: x.reshape(-1)[place],
     "full": lambda shape, value, dtype: np.full(shape, value, dtype),
     "host": _host,
     "inv": eager.linalg.inv,
     "matmul": eager.matmul,
     "roll": eager.roll,
     "scatter": _scatter,
+    # Zeros (count, n) with the k-th row of values (K, n) added to the row places[k].
+    "scatter_add": _scatter_add,
     "setitem": _setitem,
     "solve": eager.linalg.solve,
     "take": eager.take,
     "tril": eager.tril,
     "triu": eager.triu,
-    "unfold": lambda x, windows: unfold(eager, x, windows),
 }
 # ``check`` gives its input. Unless low <= input <= high everywhere, ``test(input)`` is called, and may raise.
 CHECKS: dict[str, Callable[..., Any]] = {"check": _check}

@@ -27,6 +27,7 @@ from backstory.compiler.order import ordered
 from backstory.compiler.passes import simplified
 from backstory.compiler.products import ADDRESSES, Factor, Product, multiply
 from backstory.compiler.replay import Program, computed
+from backstory.compiler.routines import Call, Memory, calls
 from backstory.compiler.sweep import TOTAL, Part, divided, sweeps
 from backstory.compiler.table import Block, Table
 from backstory.compiler.unit import Unit
@@ -69,6 +70,7 @@ class Native(Program):
         self.kernels: dict[Unit, Emitted] = {}
         self.early = self._plan.early
         self._kept: list[np.ndarray] = []
+        self.routines: dict[Unit, list[Call]] = {}
         self._steps = self._built()
 
     @property
@@ -79,16 +81,20 @@ class Native(Program):
     @property
     def sources(self) -> list[str]:
         """The text of every distinct kernel, in the order of first use."""
-        return list(dict.fromkeys(code.source for code in self.kernels.values()))
+        return list(dict.fromkeys(code.source for code in self._codes()))
+
+    def _codes(self) -> list[Emitted | Call]:
+        return [*self.kernels.values(), *(call for found in self.routines.values() for call in found)]
 
     @property
     def source(self) -> str:
         """All units, and the Python text of all kernels, to be read."""
-        return readable(self.explain(), self.kernels)
+        return readable(self.explain(), self._codes())
 
     def explain(self) -> Account:
         """What was fused, what runs on the host and why, the work and the memory."""
-        return account(self._order, self._fusion, self._nests, self.kernels, self._plan)
+        count = len(self.sources)
+        return account(self._order, self._fusion, self._nests, self.kernels, self._plan, count)
 
     # Building
 
@@ -101,6 +107,10 @@ class Native(Program):
                 self._add_product(self._open_table(steps), unit)
             elif unit.kind == "check":
                 steps.append(self._check_step(unit))
+            elif unit.kind == "routine":
+                self._add_routine(self._open_table(steps), unit)
+            elif unit.kind == "nothing":
+                continue
             else:
                 steps.append(self._host_step(unit))
         steps += [self._copy_step(j) for j in self._plan.late]
@@ -170,6 +180,18 @@ class Native(Program):
         for block, product in zip(blocks, products, strict=True):
             for word, matrix in zip(ADDRESSES, (product.a, product.b, product.c), strict=True):
                 self._memory.point(block, word, matrix.root, matrix.address)
+
+    def _add_routine(self, table: Table, unit: Unit) -> None:
+        """What a few kernels of its own compute, one after the other."""
+        (value,) = unit.members
+        self.routines[unit] = calls(value, self._fusion.layouts)
+        for call in self.routines[unit]:
+            block = table.add(kernel(call.name, call.source), [0] * len(call.words))
+            for k, word in enumerate(call.words):
+                if isinstance(word, Memory):
+                    self._memory.point(block, k, word.root, word.offset * word.root.dtype.itemsize)
+                else:
+                    block[k] = word
 
     def _host_step(self, unit: Unit) -> Callable[[], None]:
         """A unit that NumPy computes."""

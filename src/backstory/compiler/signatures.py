@@ -157,6 +157,14 @@ def _taken(x: Value, indices: Value, axis: int) -> Signature | None:
     return _along(x, axis, indices.shape), x.dtype
 
 
+def _diagonal(x: Value, offset: int) -> Signature | None:
+    if len(x.shape) < 2:
+        return None
+    rows, columns = x.shape[-2:]
+    count = min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns)
+    return (*x.shape[:-2], max(count, 0)), x.dtype
+
+
 def _unfolded(x: Value, windows: Any) -> Signature:
     return (*x.shape[:2], *windows.kernel, *windows.counts(x.shape[2:])), x.dtype
 
@@ -172,9 +180,11 @@ _RULES: dict[str, Callable[..., Signature | None]] = {
     "check": _like,
     "cumulative_prod": lambda x, axis: _like(x) if x.dtype.kind == "f" and x.shape else None,
     "cumulative_sum": lambda x, axis: _like(x) if x.dtype.kind == "f" and x.shape else None,
+    "diagonal": _diagonal,
     "flip": _like,
     "fold": _folded,
     "full": lambda shape, value, dtype: (shape, dtype),
+    "gather": lambda x, place: (place.shape, x.dtype),
     "getitem": _getitem,
     "inv": _inverse,
     "matmul": _product,
@@ -182,6 +192,7 @@ _RULES: dict[str, Callable[..., Signature | None]] = {
     "reshape": _reshaped,
     "roll": _like,
     "scatter": _scattered,
+    "scatter_add": lambda values, places, count: ((count, values.shape[1]), values.dtype),
     "setitem": _setitem,
     "solve": _solved,
     "take": _taken,

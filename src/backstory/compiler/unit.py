@@ -18,7 +18,18 @@ from backstory.compiler.graph import Value
 from backstory.compiler.layout import is_transparent
 from backstory.compiler.primitives import REDUCTIONS, VIEWS, may_fail
 
-__all__ = ["BEFORE", "ENTRY", "ROW", "Placement", "Unit", "When", "dims_of", "is_axiswise", "placed_input"]
+__all__ = [
+    "BEFORE",
+    "ENTRY",
+    "ROW",
+    "Placement",
+    "Unit",
+    "When",
+    "dims_of",
+    "is_axiswise",
+    "placed_input",
+    "reads_anywhere",
+]
 
 Placement = tuple[int | None, ...]
 BEFORE, ROW, ENTRY, AFTER = range(4)
@@ -37,7 +48,7 @@ class When(NamedTuple):
 
 @dataclass(eq=False)
 class Unit:
-    """Values that are computed together; ``kind`` is ``loops``, ``product``, ``host``, or ``check``.
+    """Values that are computed together; ``kind`` is ``loops`` or what :func:`~.kinds.kind` names.
 
     Members that are ``once`` are stored: no loop that does not run through them may compute them again.
     """
@@ -82,7 +93,7 @@ class Unit:
         for value in self.ordered:
             inputs = []
             for i, x in enumerate(value.inputs):
-                if isinstance(x, Value) and is_axiswise(value):
+                if isinstance(x, Value) and is_axiswise(value) and not reads_anywhere(value, i):
                     inputs.append(when.get(x) or _level(dims_of(placed_input(self, value, i)), row))
             found = self._when(value, inputs, row)
             if found is None or (value in self.once and self._is_repeated(value, found, row)):
@@ -131,6 +142,11 @@ def dims_of(placement: Iterable[int | None]) -> frozenset[int]:
 def is_axiswise(value: Value) -> bool:
     """Whether the axes of a member are those of its inputs; not so where an index fills memory."""
     return value.primitive not in VIEWS or is_transparent(value)
+
+
+def reads_anywhere(value: Value, i: int) -> bool:
+    """Whether a member reads input ``i`` at places that it computes, so that all of it is in memory."""
+    return value.primitive == "gather" and i == 0
 
 
 def placed_input(unit: Unit, consumer: Value, i: int) -> Placement:

@@ -9,11 +9,12 @@ from backstory.compiler.passes.algebra import algebra
 from backstory.compiler.passes.canonical import canonical
 from backstory.compiler.passes.common import common
 from backstory.compiler.passes.dead import alive
+from backstory.compiler.passes.decomposition import decomposed
 from backstory.compiler.passes.folding import folded
 
-__all__ = ["PASSES", "algebra", "alive", "canonical", "common", "folded", "simplified"]
+__all__ = ["PASSES", "algebra", "alive", "canonical", "common", "decomposed", "folded", "simplified"]
 
-PASSES: tuple[Callable[[Graph], Graph], ...] = (alive, folded, canonical, algebra, common, alive)
+PASSES: tuple[Callable[[Graph], Graph], ...] = (alive, folded, decomposed, canonical, algebra, common, alive)
 _ROUNDS = 4
 
 
