@@ -20,7 +20,7 @@ KERNEL_DTYPES = frozenset(
 )
 COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"))
 _FLOAT_ONLY = frozenset(("divide", "pow", "hypot", "atan2", "logaddexp"))
-_BITWISE = frozenset(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert", "logical_not"))
+_BITWISE = frozenset(("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_invert"))
 _NOT_OF_BOOLEANS = frozenset(("add", "subtract", "multiply", "negative", "maximum", "minimum", "abs"))
 _DEAR = frozenset(
     (

@@ -71,6 +71,8 @@ class Scalar:
     dtype: np.dtype | None
 
 
+# Integers up to here are floats too.
+_EXACT = 1 << 53
 # So many entries read and written are worth waking another core.
 LARGE = 1 << 18
 
@@ -294,6 +296,8 @@ def _count(x: Value, placed: Placement) -> Index | None:
     start = array[0].item()
     step = array[1].item() - start if x.dtype.kind != "b" else 0
     if x.dtype.kind not in "iuf" or not all(math.isfinite(n) and n == int(n) for n in (start, step)):
+        return None
+    if abs(start) + abs(step) * x.size > _EXACT:
         return None
     expected = np.arange(x.size) * int(step) + int(start)
     return Index(dims[0], int(start), int(step), x.dtype) if np.array_equal(array, expected) else None
