@@ -62,8 +62,6 @@ def why_host(value: Value, layouts: Layouts) -> str:
     known = loops or routine or name == "matmul"
     if not known:
         return f"there is no loop for {name}"
-    if not routine and any(x.size == 0 for x in arrays):
-        return "an array without entries"
     strange = next((x.dtype for x in (value, *arrays) if x.dtype not in KERNEL_DTYPES), None)
     if strange is not None:
         return f"no loops for {strange}"
@@ -108,6 +106,7 @@ _ROUTINES: dict[str, Callable[[Value], bool]] = {
     "fold": _same_dtypes,
     "scatter": _is_put,
     "scatter_add": lambda value: value.inputs[0].dtype == value.dtype,
+    "scatter_set": lambda value: value.inputs[0].dtype == value.inputs[1].dtype,
     "setitem": _is_put,
 }
 

@@ -67,7 +67,13 @@ def _scatter_add(values: Any, places: Any, *, count: int) -> Any:
     return result
 
 
-def _check(x: Any, *, low: Any, high: Any, test: Callable[[Any], None]) -> Any:
+def _scatter_set(x: Any, values: Any, places: Any) -> Any:
+    result = x.copy()
+    result[places] = values
+    return result
+
+
+def _check(x: Any, *, low: Any, high: Any, test: Callable[[Any], None], sure: bool = True) -> Any:
     eager.assume(x, low, high, test)
     return x
 
@@ -188,13 +194,16 @@ HOST: dict[str, Callable[..., Any]] = {
     "scatter": _scatter,
     # Zeros (count, n) with the k-th row of values (K, n) added to the row places[k].
     "scatter_add": _scatter_add,
+    # An array (m, n) with the k-th row of values (K, n) in place of the row places[k]; the last one stays.
+    "scatter_set": _scatter_set,
     "setitem": _setitem,
     "solve": eager.linalg.solve,
     "take": eager.take,
     "tril": eager.tril,
     "triu": eager.triu,
 }
-# ``check`` gives its input. Unless low <= input <= high everywhere, ``test(input)`` is called, and may raise.
+# ``check`` gives its input. Unless low <= input <= high everywhere, ``test(input)`` is called, which may
+# raise, and always does where the check is ``sure``.
 CHECKS: dict[str, Callable[..., Any]] = {"check": _check}
 
 

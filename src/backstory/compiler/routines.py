@@ -201,12 +201,21 @@ def _fold(value: Value, layouts: Layouts) -> list[Call]:
 
 
 def _added_rows(value: Value, layouts: Layouts) -> list[Call]:
-    """Row after row, so that what meets in one place is added in order."""
-    x, places = value.inputs
+    total = combined(_sum_like(value), "y[q + j]", "x[p + j * n3]", False)
+    return [_filled(value, 0), _rows(f"add_rows_{type_name(value.dtype)}", total, value, layouts)]
+
+
+def _set_rows(value: Value, layouts: Layouts) -> list[Call]:
+    before = value.inputs[0]
+    rows = _rows(f"set_rows_{type_name(value.dtype)}", "x[p + j * n3]", value, layouts)
+    return [_moved(value, layouts[before], _own(value), before.shape), rows]
+
+
+def _rows(name: str, entry: str, value: Value, layouts: Layouts) -> Call:
+    """Row after row, so that what meets in one place is added in order, or the last one stays."""
+    x, places = value.inputs[-2:]
     lies, where = layouts[x], layouts[places]
     typed = type_name(value.dtype)
-    total = combined(_sum_like(value), "y[q + j]", "x[p + j * n3]", False)
-    name = f"add_rows_{typed}"
     source = (
         f"def {name}(block):\n"
         f"    n1, n2, n3, n4 = integer(block, 1), integer(block, 2), integer(block, 3), integer(block, 4)\n"
@@ -215,11 +224,11 @@ def _added_rows(value: Value, layouts: Layouts) -> list[Call]:
         f"    for i in range(integer(block, 0)):\n"
         f"        p, q = i * n2, places[i * n4] * n1\n"
         f"        for j in range(n1):\n"
-        f"            y[q + j] = {total}\n"
+        f"            y[q + j] = {entry}\n"
     )
     words = (*x.shape, *lies.strides, *where.strides)
     memory = (Memory(where.root, where.offset), Memory(lies.root, lies.offset), Memory(value, 0))
-    return [_filled(value, 0), Call(name, source, (*words, *memory))]
+    return Call(name, source, (*words, *memory))
 
 
 def _sum_like(value: Value) -> Value:
@@ -252,5 +261,6 @@ _RULES: dict[str, Callable[[Value, Layouts], list[Call]]] = {
     "fold": _fold,
     "scatter": _put,
     "scatter_add": _added_rows,
+    "scatter_set": _set_rows,
     "setitem": _set,
 }

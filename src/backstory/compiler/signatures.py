@@ -192,6 +192,7 @@ _RULES: dict[str, Callable[..., Signature | None]] = {
     "reshape": _reshaped,
     "roll": _like,
     "scatter": _scattered,
+    "scatter_set": lambda x, values, places: _like(x),
     "scatter_add": lambda values, places, count: ((count, values.shape[1]), values.dtype),
     "setitem": _setitem,
     "solve": _solved,

@@ -299,7 +299,9 @@ class Trace:
             if assumed:
                 raise Deoptimized
 
-        self.emit("check", (self.symbol(x).value,), {"test": failed, "low": low, "high": high})
+        self.emit(
+            "check", (self.symbol(x).value,), {"test": failed, "low": low, "high": high, "sure": assumed}
+        )
         return assumed
 
     # Followers

@@ -42,13 +42,15 @@ def decomposed(graph: Graph) -> Graph:
 
     def rule(value: Value, emit: Emit) -> Value:
         if value.primitive == "check":
-            checked.note(value)
+            return value if value.size and checked.note(value) else value.inputs[0]
         if value.primitive in _KEPT:
             return value
         write = Writing(value, emit)
         if value.size == 0:
             return _full(write, value, 0)
         if any(x.size == 0 for x in value.values):
+            if value.primitive == "setitem":
+                return value.inputs[0]
             start = _OF_NOTHING.get(value.primitive)
             return value if start is None else _full(write, value, start)
         if value.primitive in _INDEXED:
@@ -63,7 +65,7 @@ def decomposed(graph: Graph) -> Graph:
     return rewritten(graph, rule)
 
 
-_KEPT = frozenset(("check", "host", "full", "constant", *VIEWS)) - {"getitem"}
+_KEPT = frozenset(("host", "full", "constant", *VIEWS)) - {"getitem"}
 
 
 def _full(write: Writing, value: Value, number: Any) -> Value:
@@ -100,20 +102,42 @@ def _scatter(write: Writing, value: Value, checked: Checked) -> Value:
 
 
 def _scattered(write: Writing, value: Value, index: Any, checked: Checked) -> Value:
-    """Rows of the last axes, which the index takes whole, added where it says."""
-    values, shape = value.inputs[0], value.shape
+    found = _rows(write, value, value.inputs[0], index, checked)
+    if found is None:
+        return value
+    rows, place = found
+    added = write("scatter_add", rows, place, count=value.size // rows.shape[1])
+    return write.shaped(added, value.shape)
+
+
+def _setitem(write: Writing, value: Value, checked: Checked) -> Value:
+    if len(value.inputs) == 2:
+        return value
+    found = _rows(write, value, value.inputs[1], value.params["index"], checked)
+    if found is None:
+        return value
+    rows, place = found
+    width = rows.shape[1]
+    before = write.shaped(value.inputs[0], (value.size // width, width))
+    return write.shaped(write("scatter_set", before, rows, place), value.shape)
+
+
+def _rows(
+    write: Writing, value: Value, values: Value, index: Any, checked: Checked
+) -> tuple[Value, Value] | None:
+    """Rows of the last axes, which the index takes whole, and the places that it names for them."""
+    shape = value.shape
     tail = tail_of(shape, index)
     place = places(write, checked, shape, index, value.inputs, tail)
     if place is None:
-        return value
+        return None
     inside = shape[len(shape) - tail :]
-    width, part = math.prod(inside), (*place.shape, *inside)
+    part = (*place.shape, *inside)
     if values.shape != part:
+        if len(values.shape) > len(part):  # NumPy lets axes of one entry stand in front
+            values = write.shaped(values, values.shape[len(values.shape) - len(part) :])
         values = write("broadcast_to", values, shape=part)
-    rows = write.shaped(values, (place.size, width))
-    place = write.shaped(place, (place.size,))
-    added = write("scatter_add", rows, place, count=value.size // width)
-    return write.shaped(added, shape)
+    return write.shaped(values, (place.size, math.prod(inside))), write.shaped(place, (place.size,))
 
 
 # Places of extremes
@@ -130,8 +154,12 @@ def _extreme(write: Writing, value: Value) -> Value:
     if x.dtype.kind == "f":
         hit = write("bitwise_or", hit, write("not_equal", x, x))
     count = x.shape[axis]
-    place = write.constant(np.arange(count).reshape(count, *(1,) * (len(x.shape) - 1 - axis)))
+    # Places no wider than entries, so that a loop takes as many of these at once as of those.
+    narrow = np.dtype("int32" if x.dtype.itemsize <= 4 and count < 1 << 31 else "int64")
+    place = write.constant(np.arange(count, dtype=narrow).reshape(count, *(1,) * (len(x.shape) - 1 - axis)))
     first = write("min", write("where", hit, place, count), **along)
+    if narrow != value.dtype:
+        first = write("astype", first, dtype=value.dtype)
     return write.shaped(first, value.shape)
 
 
@@ -220,6 +248,7 @@ _INDEXED: dict[str, Callable[[Writing, Value, Checked], Value]] = {
     "add_slices": _add_slices,
     "getitem": _getitem,
     "scatter": _scatter,
+    "setitem": _setitem,
     "take": _take,
 }
 _RULES: dict[str, Callable[[Writing, Value], Value]] = {

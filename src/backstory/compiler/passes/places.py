@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from backstory.compiler.graph import Value
 from backstory.compiler.primitives import Slot
+from backstory.compiler.replay import Failed
 from backstory.compiler.signatures import signature
-from backstory.errors import BoundsError
 
 __all__ = ["Checked", "Writing", "places", "tail_of"]
 
@@ -51,10 +50,16 @@ class Checked:
     def __init__(self) -> None:
         self._ranges: dict[Value, tuple[int, int]] = {}
 
-    def note(self, check: Value) -> None:
-        """Remember what a check assures."""
+    def note(self, check: Value) -> bool:
+        """Remember what a check assures; whether that is new."""
         low, high = check.params["low"], check.params["high"]
-        self._ranges.setdefault(_source(check.inputs[0]), (low, high))
+        source = _source(check.inputs[0])
+        known = self._ranges.get(source, (-math.inf, math.inf))
+        if low <= known[0] and known[1] <= high:
+            return False
+        if check.params.get("sure", True):
+            self._ranges.setdefault(source, (low, high))
+        return True
 
     def lowest(self, x: Value, count: int) -> int | None:
         """The lowest place that an index may name, if none is out of range."""
@@ -65,9 +70,10 @@ class Checked:
         """Check an index of an axis with ``count`` entries, unless it was; the lowest that it may name."""
         lowest = self.lowest(x, count)
         if lowest is None:
-            lowest = -count
-            test = partial(_refuse, count)
-            self.note(write("check", x, low=lowest, high=count - 1, test=test))
+            limits = np.iinfo(x.dtype)
+            lowest, highest = max(-count, limits.min), min(count - 1, limits.max)
+            if (lowest, highest) != (limits.min, limits.max):
+                self.note(write("check", x, low=lowest, high=highest, test=_refuse))
         return lowest
 
 
@@ -80,13 +86,8 @@ def _source(x: Value) -> Value:
     return x
 
 
-def _refuse(count: int, index: np.ndarray) -> None:
-    low, high = int(index.min()), int(index.max())
-    raise BoundsError(
-        f"an index of {low if low < -count else high}",
-        why=f"the axis has {count} entries",
-        instead=f"integers from {-count} to {count - 1}",
-    )
+def _refuse(index: np.ndarray) -> None:
+    raise Failed
 
 
 @dataclass(frozen=True)
