@@ -270,3 +270,18 @@ def test_a_step_that_only_tracing_fails_on_runs_eagerly_with_one_warning(compile
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         same(run(x), step(x))
+
+
+def test_a_step_that_cannot_fail_keeps_its_memory():
+    w = backstory.ones(3).requires_grad_()
+
+    @backstory.compile
+    def step(x):
+        w.grad = None
+        (w * x).sum().backward()
+
+    held = set()
+    for _ in range(3):
+        step(backstory.ones(3))
+        held.add(w.grad.array.ctypes.data)
+    assert len(held) == 1

@@ -116,7 +116,7 @@ class _Planning:
         for k, unit in enumerate(order):
             self._place_unit(k, unit)
         self.plan.arena = self.arena.size
-        before = (value for unit in order[: self.checked] for value in unit.members)
+        before = (value for unit in order[: max(self.checked, 0)] for value in unit.members)
         places = (self.plan.places.get(value) for value in before)
         self.plan.early = frozenset(x.at for x in places if x is not None and x.kind == "output")
 
