@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from backstory.errors import GraphError
-from backstory.graph import Node, context
+from backstory.graph import Node, context, structure
 from backstory.ops import TABLE, Op
 
 __all__ = [
@@ -112,6 +112,8 @@ def _give(x: Any, node: Node) -> None:
     before = x._grad_fn
     if before is not None and before.extra is not None and before.extra.retained is not None:
         node.more().retained, before.extra.retained = before.extra.retained, None
+    if not x._requires_grad and context().trace is None:
+        structure[0] += 1
     x._grad_fn, x._requires_grad = node, True
 
 

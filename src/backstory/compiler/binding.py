@@ -19,19 +19,17 @@ from backstory.compiler.memory_map import Memory
 from backstory.compiler.numbers import HostNumber
 from backstory.compiler.primitives import may_fail
 from backstory.compiler.replay import Failed, Program
+from backstory.compiler.results import Results
 from backstory.compiler.symbols import Symbol
 from backstory.compiler.trace import Captured, Gradient
 from backstory.compiler.traced import Traced
 from backstory.compiler.updates import fits
-from backstory.core import Core
 from backstory.errors import TraceError
 from backstory.func import tree
 from backstory.graph import structure
 from backstory.tensor import Tensor
 
 __all__ = ["Bound"]
-
-_SMALL = 4096  # bytes of a result that is copied for the caller rather than handed out
 
 
 class Bound:
@@ -43,16 +41,19 @@ class Bound:
         self._leaves = {id(x): i for i, x in enumerate(traced.leaves) if isinstance(x, Tensor)}
         self._grads = {id(g.before): g for g in trace.gradients.values() if g.before is not None}
         self._code = Code()
+        self._before: dict[str, str] = {}  # tensors that are needed after the run, by their names
         self._after: list[str] = []
         self._kept: list[tuple[int, str]] = []  # outputs whose memory stays, and who holds them
         for gradient in trace.gradients.values():
             self._leave_gradient(gradient)
         leaves, shape = tree.flatten(traced.result)
         self.history = History.of(traced)
-        results = [self._result(i, x) for i, x in enumerate(leaves)]
+        given = Results(trace, self._code, self._held, self._output, traced.moving)
+        results = [given.of(x) for x in leaves]
+        self._sources = "" if self.history is None else self.history.sources(given.of)
         self._leave_states()
         told = self._told()
-        trace.refuse_escaped(self._known(leaves))
+        trace.refuse_escaped(self._known([*leaves, *given.made]))
         written = self._write_back()
         self.stamps = [(m, fingerprint(m)) for m in trace.origins.modules.values()]
         self._optimizers = [(x, settings(x)) for x in trace.updates.optimizers.values()]
@@ -68,7 +69,7 @@ class Bound:
         self.memory = Memory(self.program, self.graph, written)
         if self.history is not None:
             self.history.bind(build, self.memory)
-        self._write(told, results, shape)
+        self._write(told, given, self._code.rebuilt(shape, results))
         self.call, self.source = self._code.compiled("call(args, keywords)")
         del self._trace, self._leaves, self._grads, self._code
 
@@ -81,33 +82,18 @@ class Bound:
         gradient = self._grads.get(id(x))
         return self._code.name(x) if gradient is None else f"{self._tensor(gradient.tensor)}._grad"
 
+    def _held(self, x: Any) -> str:
+        """The code for a tensor from outside after the run, when another may be the gradient that it was."""
+        gradient = None if id(x) in self._leaves else self._grads.get(id(x))
+        if gradient is None or gradient.after is gradient.before:
+            return self._tensor(x)
+        name = f"g{list(self._grads).index(id(x))}"
+        self._before[name] = self._tensor(x)
+        return name
+
     def _output(self, symbol: Symbol, label: str = "") -> int:
         self.graph.outputs.append(Output(symbol.value, None, label))
         return len(self.graph.outputs) - 1
-
-    def _result(self, i: int, x: Any) -> str:
-        """The code for one leaf of the result."""
-        if isinstance(x, Core):
-            for gradient in self._trace.gradients.values():
-                if x is gradient.after:
-                    return f"{self._tensor(gradient.tensor)}._grad"
-            if id(x) in self._trace.lifted:
-                return self._tensor(x)
-            if x.level or not isinstance(x.array, Symbol):
-                raise TraceError(
-                    "a compiled step returns a tensor of a transform",
-                    why="it cannot outlive the transform",
-                    instead="what the transform returns",
-                )
-            j = self._output(x.array, "result")
-            if x.array.size * x.array.itemsize > _SMALL:
-                return f"memory.handed({j})"
-            return f"wrap(tensors[{j}].array.copy(), 0)"
-        if isinstance(x, Symbol):
-            return f"memory.handed({self._output(x, 'result')}).array"
-        if isinstance(x, HostNumber):
-            return x.name
-        return self._code.literal(x)
 
     def _leave_gradient(self, gradient: Gradient) -> None:
         """What the call does about ``tensor.grad``."""
@@ -127,7 +113,7 @@ class Bound:
             self._kept.append((j, owner))
             self._after.append(f"{owner}._grad = tensors[{j}]")
         else:
-            self._after.append(f"{owner}._grad = {self._tensor(after)}")
+            self._after.append(f"{owner}._grad = {self._held(after)}")
 
     def _leave_states(self) -> None:
         """What the call does about the states of optimizers."""
@@ -185,7 +171,7 @@ class Bound:
 
     # The code of a call
 
-    def _write(self, told: dict[int, list[str]], results: list[str], shape: Any) -> None:
+    def _write(self, told: dict[int, list[str]], given: Results, result: str) -> None:
         trace, code, traced = self._trace, self._code, self.traced
         code.env.update(bound=self, memory=self.memory, arrays=self.memory.arrays, run=self.program.run)
         code.env.update(tensors=self.memory.tensors, numbers=self.program.numbers, counts=self.memory.counts)
@@ -213,21 +199,24 @@ class Bound:
             code.forbid(f"{key!r} in {owner}")
         hosts = [h.name for h in trace.host_numbers]
         extra = [part for parts in told.values() for part in parts]
-        code.numbers(trace.numbers, [*hosts, *self._after, *results, *extra])
+        code.numbers(trace.numbers, [*hosts, *self._after, result, *extra])
         for captured in trace.captured.values():
             self._fetch(captured)
         self._run(told, hosts)
-        leaves = results
+        for line in given.lines:
+            code.add(line)
         if self.history is not None:
-            sources = self.history.sources(self._tensor)
-            code.add(f"f = history.attached([{', '.join(results)}], [{sources}], before, args, keywords)")
             code.env["history"] = self.history
-            leaves = [f"f[{i}]" for i in range(len(results))]
-        code.add(f"return {code.rebuilt(shape, leaves)}")
+            code.add(f"history.attach([{given.moving}], [{self._sources}], before, args, keywords)")
+        for line in given.last:
+            code.add(line)
+        code.add(f"return {result}")
 
     def _run(self, told: dict[int, list[str]], hosts: list[str]) -> None:
         """From the draws to what the step leaves behind."""
         trace, code = self._trace, self._code
+        for name, before in self._before.items():
+            code.add(f"{name} = {before}")
         drawn = list(dict.fromkeys(draw.generator for draw in trace.draws if self._may_fail))
         if drawn:  # as if they had never been drawn, where the step fails
             code.add(f"streams = memory.streams({code.name(drawn)})")

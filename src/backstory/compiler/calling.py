@@ -16,6 +16,7 @@ import numpy as np
 from backstory.compiler.guards import PLAIN, Look, unchanged
 from backstory.compiler.numbers import Numbers
 from backstory.compiler.replay import Deoptimized, Failed
+from backstory.func.tree import like
 from backstory.graph import context, structure
 from backstory.promotion import get_default_dtype
 from backstory.tensor import Tensor, wrap
@@ -43,6 +44,7 @@ class Code:
             "context": context,
             "structure": structure,
             "default_dtype": get_default_dtype,
+            "like": like,
             "unchanged": unchanged,
             "wrap": wrap,
             "refcount": sys.getrefcount,
@@ -133,6 +135,7 @@ class Code:
     def _leaf(self, name: str, leaf: Any) -> None:
         if isinstance(leaf, Tensor):
             self.forbid(f"{name}.__class__ is not {self.name(leaf.__class__)} or {name}.level")
+            self.add(f"if {name}._view is not None: {name}.grad_fn")  # brings the history up to date
             self.forbid(f"{name}._requires_grad is not {leaf._requires_grad}")
             if leaf._requires_grad:
                 hooks = "is not None" if leaf._hooks is None else f"is not {self.name(leaf._hooks)}"
@@ -162,7 +165,7 @@ class Code:
             return "None"
         if isinstance(tree, dict):
             pairs = ", ".join(f"{self.literal(k)}: {self.rebuilt(part, leaves)}" for k, part in tree.items())
-            return f"{{{pairs}}}" if type(tree) is dict else f"{self.name(type(tree))}({{{pairs}}})"
+            return f"{{{pairs}}}" if type(tree) is dict else f"like({self.name(tree)}, {{{pairs}}})"
         if isinstance(tree, (list, tuple)):
             parts = ", ".join(self.rebuilt(part, leaves) for part in tree)
             if hasattr(tree, "_fields"):

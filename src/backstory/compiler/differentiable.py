@@ -28,7 +28,7 @@ __all__ = ["History", "Rule", "rule"]
 class Rule:
     """Gradients of results by what they were computed from: values that the graph has beside its own."""
 
-    places: list[int]  # of the results that have a history, among the leaves of the result
+    places: list[int]  # of the results that have a history, each once, among the leaves of the result
     sources: list[Any]  # the tensors from outside that they lead to
     cotangents: list[Input]
     gradients: list[Value | None]
@@ -38,12 +38,14 @@ class Rule:
 def rule(trace: Any, result: Any) -> Rule | None:
     """The rule of what a traced function returned; ``None`` if nothing of it has a history."""
     leaves = tree.flatten(result)[0]
-    places = [i for i, x in enumerate(leaves) if isinstance(x, Core) and _live(trace, x)]
-    if not places:
+    found = {id(x): i for i, x in enumerate(leaves) if isinstance(x, Core) and _live(trace, x)}
+    if not found:
         return None
+    places = list(found.values())
     roots = [leaves[i] for i in places]
     sources = _sources(roots)
     hooks = [(x, x._hooks) for x in sources]
+    kept = [(x, x._grad) for x in roots]  # a gradient that is retained is no matter of the rule
     values = trace.graph.values
     mark = len(values)
     inputs = [Value("input", (), {}, x.shape, x.dtype) for x in roots]
@@ -55,6 +57,8 @@ def rule(trace: Any, result: Any) -> Rule | None:
     finally:
         for x, own in hooks:
             x._hooks = own
+        for x, own in kept:
+            x._grad = own
     gradients = [None if g is None else g.array.value for g in found]
     own = values[mark:]
     del values[mark:]
@@ -119,19 +123,12 @@ class History:
         """Copies of what the coming run changes and the rule needs."""
         return {i: self._memory.held(i).copy() for i in self._changed}
 
-    def attached(
-        self, results: list[Any], sources: list[Any], before: Any, args: Any, keywords: Any
-    ) -> list[Any]:
-        """The results of a call, with the node that the call is."""
+    def attach(self, moving: list[Any], sources: list[Any], before: Any, args: Any, keywords: Any) -> None:
+        """Give the results ``moving`` of a call the node that the call is."""
         memory = self._memory
         arrays = [before[i] if i in before else memory.held(i) for i in self._needed]
         call = _Call(self, arrays, list(memory.program.numbers), (args, keywords))
-        moving = [results[i] for i in self._rule.places]
-        saved = self._saved(args, keywords)
-        outputs = _Compiled.apply(call, moving, saved, *sources)
-        for i, x in zip(self._rule.places, outputs, strict=True):
-            results[i] = x
-        return results
+        _Compiled.apply(call, moving, self._saved(args, keywords), *sources)
 
     def _saved(self, args: Any, keywords: Any) -> list[Any]:
         """The tensors whose memory the rule reads: nobody may change it until then."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import random
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ PLAIN = (bool, int, float, str, bytes, type(None))
 _CONTAINERS = (list, tuple, dict, set)
 _LARGEST = 64  # containers with more entries are not looked into
 _MOST = 256  # names of one step
-_FOREIGN = ("backstory", "numpy", "builtins", "functools", "typing")
+_FOREIGN = sys.stdlib_module_names | {"backstory", "numpy"}
 
 
 def fingerprint(module: Any) -> tuple[Any, ...]:

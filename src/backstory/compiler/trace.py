@@ -28,7 +28,7 @@ from backstory.compiler.updates import Updates
 from backstory.core import Core, tracing
 from backstory.errors import TraceError
 from backstory.graph import context, next_order
-from backstory.history import place_of, user_line
+from backstory.history import place_of, refresh, user_line
 from backstory.promotion import get_default_dtype
 
 __all__ = ["Captured", "Draw", "Gradient", "Lifted", "Trace"]
@@ -200,16 +200,18 @@ class Trace:
         return self.incoming(array, "state", "array", ("itself", array))
 
     def lift(self, x: Any) -> None:
-        """Let a tensor of level 0 hold a symbol until the trace ends."""
+        """Let a tensor of level 0 hold a symbol, and be a leaf, until the trace ends."""
         array = x.array
         if array.__class__ is np.ndarray:
+            if x._view is not None:
+                refresh(x)
             label = self.origins.labels.get(id(x)) or x.name or ""
             self._lifted(x, self.incoming(array, "state", label, ("tensor", x)))
 
     def _lifted(self, x: Any, symbol: Symbol) -> None:
         self.lifted[id(x)] = Lifted(x, x.array, flags(x), x._grad_fn, x._view)
         self._versions.setdefault(id(x._counter), (x, x._counter[0]))
-        x.array = symbol
+        x.array, x._grad_fn, x._view = symbol, None, None  # what leads to it is not of this step
 
     def reads_gradient(self, x: Any) -> None:
         """The step reads ``x.grad``, which may be from an earlier call."""
@@ -371,7 +373,7 @@ class Trace:
             lifted = self.lifted.get(id(gradient.tensor))
             if lifted is not None and lifted.grad_fn is not None and gradient.after is not gradient.before:
                 raise TraceError(
-                    f"backward() inside a step reaches an argument that {lifted.grad_fn!r} made",
+                    f"backward() inside a step reaches a tensor that {lifted.grad_fn!r} made outside",
                     why="its history was recorded outside, and the step would walk back into it",
                     instead="x.detach(), or what computes it inside the step",
                 )
@@ -390,13 +392,11 @@ class Trace:
         mine |= {id(captured.symbol) for captured in self.captured.values()}
         for reference in self._made:
             symbol = reference()
-            if symbol is not None and id(symbol) not in mine and _held_by_tensor(symbol):
+            if symbol is None or id(symbol) in mine:
+                continue
+            if any(isinstance(owner, Core) for owner in gc.get_referrers(symbol)):
                 raise TraceError(
                     f"a tensor of shape {symbol.shape}, made at {place_of(symbol.line)}, outlives the step",
                     why="the step is traced once, and what it keeps would never be computed again",
                     instead="return it from the step, and keep what the call returns",
                 )
-
-
-def _held_by_tensor(symbol: Symbol) -> bool:
-    return any(isinstance(owner, Core) for owner in gc.get_referrers(symbol))

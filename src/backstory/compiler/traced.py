@@ -37,6 +37,14 @@ class Traced:
     modes: tuple[Any, ...]
     rule: Rule | None
 
+    @property
+    def moving(self) -> list[Any]:
+        """The results that have a history which can be walked."""
+        if self.rule is None:
+            return []
+        leaves = tree.flatten(self.result)[0]
+        return [leaves[i] for i in self.rule.places]
+
     def otherwise_known(self) -> set[int]:
         """Tensors that the step may reach in another way than as arguments."""
         found = set(self.trace.origins.labels)
@@ -65,7 +73,6 @@ def traced(function: Callable[..., Any], args: Any, keywords: Any, assumed: bool
             for x in leaves:
                 if isinstance(x, Tensor):
                     trace.lift(x)
-                    x._grad_fn, x._view = None, None
             result = function(*given, **named)
             del given, named, symbols
             trace.updates.settle()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 from backstory.errors import ArgumentError
 from backstory.tensor import Tensor
 
-__all__ = ["build", "flatten", "flatten_as", "map_tensors", "tensors"]
+__all__ = ["build", "flatten", "flatten_as", "like", "map_tensors", "tensors"]
 
 
 def flatten(tree: Any) -> tuple[list[Any], Any]:
@@ -37,13 +38,21 @@ def build(shape: Any, leaves: Sequence[Any]) -> Any:
 
 def _mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
     if isinstance(tree, dict):
-        pairs = ((key, _mapped(value, function)) for key, value in tree.items())
-        return type(tree)(pairs) if type(tree) is not dict else dict(pairs)
+        return like(tree, {key: _mapped(value, function) for key, value in tree.items()})
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(_mapped(part, function) for part in tree))
     if isinstance(tree, (list, tuple)):
         return type(tree)(_mapped(part, function) for part in tree)
     return tree if tree is None else function(tree)
+
+
+def like(tree: dict[Any, Any], pairs: dict[Any, Any]) -> dict[Any, Any]:
+    """``pairs`` as a dict of the kind that ``tree`` is, which has the same keys."""
+    if type(tree) is dict:
+        return pairs
+    new = copy(tree)
+    new.update(pairs)
+    return new
 
 
 def map_tensors(function: Callable[[Tensor], Any], tree: Any) -> Any:
