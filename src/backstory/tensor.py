@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from backstory.arrangement import Arrangement
-from backstory.core import Core, _tensor_namespace, apply, as_tensor, plain, tensor, wrap
+from backstory.core import Core, _tensor_namespace, apply, as_tensor, entries, plain, tensor, wrap
 from backstory.errors import DtypeError, GraphError, ShapeError
 from backstory.graph import InferenceCounter, context, structure
 from backstory.history import refresh, share_value
@@ -158,11 +158,11 @@ class Tensor(Methods, Arrangement, Operators, InPlace, Core, results=True):
     @property
     def data(self) -> Tensor:
         """The same memory without history, and without telling the graph of changes."""
-        return wrap(self.array.detach() if self.level else self.array, self.level)
+        return wrap(self.array.detach() if self.level else entries(self), self.level)
 
     def detach(self) -> Tensor:
         """The same memory without history, at every level. Changes in place are seen by both."""
-        held = self.array.detach() if self.level else self.array
+        held = self.array.detach() if self.level else entries(self)
         result = wrap(held, self.level)
         result._counter = self._counter
         if self.level:

@@ -75,10 +75,15 @@ class Symbol:
     @property
     def root(self) -> Symbol:
         """The symbol whose memory this is."""
-        x = self
-        while x._of is not None:
-            x = x._of
-        return x
+        return self.views[-1]
+
+    @property
+    def views(self) -> list[Symbol]:
+        """This symbol, what it is a view of, and so on up to the memory itself."""
+        found: list[Symbol] = [self]
+        while (x := found[-1]._of) is not None:
+            found.append(x)
+        return found
 
     def write(self, new: Any) -> None:
         """The memory ← ``new``, broadcast to its shape and converted to its dtype."""

@@ -388,7 +388,7 @@ class Trace:
 
     def refuse_escaped(self, known: Sequence[Symbol]) -> None:
         """Refuse a step that keeps a tensor of its trace: it would never be computed again."""
-        mine = {id(symbol.root) for symbol in known} | {id(symbol) for symbol in known}
+        mine = {id(symbol) for one in known for symbol in one.views}
         mine |= {id(captured.symbol) for captured in self.captured.values()}
         for reference in self._made:
             symbol = reference()

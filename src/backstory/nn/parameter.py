@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backstory.core import Core
+from backstory.core import Core, entries
 from backstory.tensor import Tensor, as_tensor, wrap
 
 __all__ = ["Parameter", "clear_grad"]
@@ -23,7 +23,7 @@ class Parameter(Tensor):
     def __new__(cls, data: Any, requires_grad: bool = True) -> Parameter:
         source = as_tensor(data)
         self = Tensor.__new__(cls)
-        plain = wrap(source.array, source.level)
+        plain = wrap(source.array if source.level else entries(source), source.level)
         for slot in Core.__slots__[1:]:  # all but __weakref__
             setattr(self, slot, getattr(plain, slot))
         self.requires_grad_(requires_grad)
