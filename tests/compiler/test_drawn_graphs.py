@@ -8,13 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from backstory.compiler import chain, program, table
 from backstory.compiler.graph import Graph, Value, verify
 from backstory.compiler.passes import PASSES
 from backstory.compiler.program import Native
 from backstory.compiler.replay import Replay
+from backstory.compiler.table import Table
+from backstory.compiler.workers import Pool
 
 from .building import Building
 from .test_native import run
@@ -179,6 +183,28 @@ def entries(graph: Graph, seed: int) -> list[np.ndarray]:
 def test_a_drawn_graph_gives_exactly_what_the_reference_gives(graph, seed):
     inputs = entries(graph, seed)
     native = Native(graph)
+    for got, wanted in zip(run(native, inputs, []), run(Replay(graph), inputs, []), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graphs(), st.integers(0, 9), st.sampled_from([1, -1]))
+def test_bands_of_chains_give_it_in_any_order(graph, seed, order):
+    inputs = entries(graph, seed)
+    add, tables = Table.add_tables, []
+
+    def add_in_order(self: Table, parts: list[Table]) -> None:
+        tables.extend(parts)
+        add(self, parts[::order])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "threads", lambda: 2)
+        patch.setattr(chain, "LEAST", 0.0)
+        patch.setattr(chain, "FEWEST", 1)
+        patch.setattr(table, "pool", lambda: Pool(0))
+        patch.setattr(Table, "add_tables", add_in_order)
+        native = Native(graph)
+    event(f"{len(tables) // 2} chains")
     for got, wanted in zip(run(native, inputs, []), run(Replay(graph), inputs, []), strict=True):
         np.testing.assert_array_equal(got, wanted)
 

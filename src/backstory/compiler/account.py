@@ -45,13 +45,15 @@ class Part:
 class Account:
     """All units of a program in their order. ``arena`` counts the bytes of what lives only within a run.
 
-    ``peak`` adds the inputs, outputs and constants.
+    ``peak`` adds the inputs, outputs and constants. ``chains`` are the first and last units, counted from 1,
+    that threads go through without waiting for each other.
     """
 
     parts: tuple[Part, ...]
     kernels: int
     arena: int
     peak: int
+    chains: tuple[tuple[int, int], ...] = ()
 
     @property
     def flops(self) -> int:
@@ -74,6 +76,9 @@ class Account:
             f"memory: {self.arena:,} bytes within the step, {self.peak:,} with all inputs and outputs",
             *(f"{i:4}  {part}" for i, part in enumerate(self.parts, 1)),
         ]
+        if self.chains:
+            which = ", ".join(f"{first}–{last}" for first, last in self.chains)
+            lines.insert(2, f"divided among the threads, which meet behind units {which}")
         if self.host:
             lines += ["on the host:", *(f"      {part.computes[0]}: {part.why}" for part in self.host)]
         return "\n".join(lines)
@@ -86,12 +91,13 @@ def account(
     kernels: Mapping[Unit, Emitted],
     plan: Plan,
     count: int,
+    chains: Sequence[tuple[int, int]],
 ) -> Account:
     """The account of units in this order; ``count`` says how many kernels they share."""
     parts = tuple(_part(unit, fusion, nests, kernels.get(unit)) for unit in order)
     outside = {x for x, place in plan.places.items() if place.kind != "arena"}
     peak = plan.arena + sum(_bytes(x) for x in outside)
-    return Account(parts, count, plan.arena, peak)
+    return Account(parts, count, plan.arena, peak, tuple(chains))
 
 
 def _part(unit: Unit, fusion: Fusion, nests: Mapping[Unit, Nest], code: Emitted | None) -> Part:

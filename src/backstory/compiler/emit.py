@@ -28,8 +28,8 @@ from backstory.compiler.unit import AFTER, BEFORE, ENTRY, ROW, When
 
 __all__ = ["Emitted", "Word", "emitted"]
 
-# A word of a block: ("size" or "step", an integer), ("memory", an operand), ("scalar", a Python scalar)
-# or ("number", (a number, whether a float)).
+# A word of a block: ("size" or "step", an integer), ("count" of entries or "memory", an operand), ("scalar",
+# a Python scalar) or ("number", (a number, whether a float)).
 Word = tuple[str, Any]
 
 
@@ -271,7 +271,7 @@ class _Emission:
         """Add to the result in memory, which begins with what the reduction starts from."""
         operand = self.nest.written[value]
         array, place = self.arrays[operand], self._place(operand)
-        count = self._argument("n", "size", operand.count, ("count", value))
+        count = self._argument("n", "count", operand, ("count", value))
         self.before.lines.append((f"for i in range({count}):", _comment(value)))
         self.before.lines.append((f"    {array}[i] = {identity(value)}", ""))
         section.stores.append(

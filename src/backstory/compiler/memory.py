@@ -16,9 +16,11 @@ from backstory.compiler.graph import Value
 from backstory.compiler.nest import Nest, Operand
 from backstory.compiler.unit import AFTER, ENTRY, Unit
 
-__all__ = ["ALIGNMENT", "Arena", "Place", "Plan", "planned", "roots_read"]
+__all__ = ["ALIGNMENT", "Arena", "Place", "Plan", "Range", "planned", "roots_read"]
 
 ALIGNMENT = 64
+Range = tuple[str, int, int]
+"""Bytes of the arena from the first to before the last, or an input or output of that number as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,20 @@ class Plan:
     late: list[int] = field(default_factory=list)
     early: frozenset[int] = frozenset()
     arena: int = 0
+
+    def memory_of(self, root: Value) -> Range | None:
+        """The memory of a root, unless it is a constant, which nobody writes to."""
+        place = self.places[root]
+        if place.kind == "arena":
+            return "arena", place.at, place.at + _bytes(root)
+        return None if place.kind == "constant" else (place.kind, place.at, place.at + 1)
+
+    def memory_at(self, operand: Operand) -> Range | None:
+        """The same of what a nest reads or writes, which may be scratch."""
+        if operand.root is not None:
+            return self.memory_of(operand.root)
+        at = self.scratch[operand]
+        return "arena", at, at + operand.count * operand.dtype.itemsize
 
 
 def roots_read(unit: Unit, fusion: Fusion, nests: Mapping[Unit, Nest]) -> set[Value]:

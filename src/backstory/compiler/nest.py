@@ -7,7 +7,7 @@ no value is one of a whole row, the last loop alone is the row.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,18 +262,21 @@ class Nest:
 
     @property
     def splits(self) -> bool:
-        """Whether stretches of the outermost loop can run side by side.
+        """Whether stretches of the outermost loop can run side by side, each with totals of its own."""
+        totals = self.totals
+        added = any(v not in totals and self.when[v].level == AFTER for v in self.unit.reduced)
+        return bool(self.loops) and not added and self.divides(0, totals)
 
-        Not if entries of different ones are added up other than to totals, or share a row of memory.
+    def divides(self, i: int, totals: Sequence[Value] = ()) -> bool:
+        """Whether stretches of loop ``i`` can run side by side, where each has ``totals`` of its own.
+
+        Not if entries of different ones are added up otherwise, or written to one place. Each has scratch of
+        its own.
         """
-        if not self.loops:
-            return False
-        loop, totals, reduced = self.loops[0], self.totals, self.unit.reduced
-        added = any(
-            v not in totals and (loop[0] in reduced[v] or self.when[v].level == AFTER) for v in reduced
-        )
-        own = [self.written[v] for v in totals]
-        shared = any(x.writes and not self.step(x, loop) and x not in own for x in self.operands)
+        loop, own = self.loops[i], [self.written[v] for v in totals]
+        added = any(v not in totals and loop[0] in over for v, over in self.unit.reduced.items())
+        written = [x for x in self.operands if x.writes and x.root is not None]
+        shared = any(not self.step(x, loop) and x not in own for x in written)
         found = (x for sources in self.sources.values() for x in sources)
         counted = any(isinstance(x, Index) and x.dim in loop for x in found)
         return not (added or shared or counted)

@@ -24,6 +24,8 @@ __all__ = ["ADDRESSES", "DTYPES", "Factor", "Matrix", "Product", "multiply"]
 DTYPES = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
 ADDRESSES = (4, 8, 12)
 """The words of a block that hold the addresses of a, b and c."""
+# About how many nanoseconds a vector is multiplied and added in.
+_VECTOR = 0.17
 
 
 @cache
@@ -179,21 +181,31 @@ class Product:
         Bands are rows, which those who read c go through in the same order, unless columns are shared more
         evenly: each band makes its own copies of the whole of b, or of its columns of it.
         """
-        tiles, size = _tiles(dtype), dtype.itemsize
+        tiles = _tiles(dtype)
         if self.batch >= parts:
             bands = _bands(self.batch, 1, parts)
-            return [replace(self, batch=n, **self._moved(size, i, "abc", "batch")) for i, n in bands]
-        rows, columns = _bands(self.rows, tiles.rows, parts), _bands(self.columns, tiles.width, parts)
-        by_rows = max(tiles.cost(n, self.columns, self.inner) for _, n in rows)
-        by_columns = max(tiles.cost(self.rows, n, self.inner) for _, n in columns)
-        if by_columns < 0.9 * by_rows:
-            return [replace(self, columns=n, **self._moved(size, j, "bc", "column")) for j, n in columns]
-        return [replace(self, rows=n, **self._moved(size, i, "ac", "row")) for i, n in rows]
+            return [replace(self, batch=n, **self._moved(dtype, i, "abc", "batch")) for i, n in bands]
+        found = [
+            [self.band(axis, start, length, dtype) for start, length in _bands(count, step, parts)]
+            for axis, (count, step) in enumerate(((self.rows, tiles.rows), (self.columns, tiles.width)))
+        ]
+        by_rows, by_columns = (max(part.cost(dtype) for part in bands) for bands in found)
+        return found[by_columns < 0.9 * by_rows]
 
-    def _moved(self, size: int, steps: int, names: str, axis: str) -> dict[str, Matrix]:
+    def band(self, axis: int, start: int, length: int, dtype: np.dtype) -> Product:
+        """So many rows (axis 0) or columns (axis 1) of c."""
+        if axis == 0:
+            return replace(self, rows=length, **self._moved(dtype, start, "ac", "row"))
+        return replace(self, columns=length, **self._moved(dtype, start, "bc", "column"))
+
+    def cost(self, dtype: np.dtype) -> float:
+        """About how many nanoseconds it takes."""
+        return _VECTOR * self.batch * _tiles(dtype).cost(self.rows, self.columns, self.inner)
+
+    def _moved(self, dtype: np.dtype, steps: int, names: str, axis: str) -> dict[str, Matrix]:
         """Some of the matrices, so many steps further along an axis."""
         matrices = {name: getattr(self, name) for name in names}
-        return {name: x.at(size, steps * getattr(x, axis)) for name, x in matrices.items()}
+        return {name: x.at(dtype.itemsize, steps * getattr(x, axis)) for name, x in matrices.items()}
 
 
 def _of_two_axes(a: Factor, b: Factor, c: Factor) -> tuple[Factor, Factor, Factor]:

@@ -7,12 +7,13 @@ in Python only what no kernel computes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from backstory.compiler.account import Account, account, readable
+from backstory.compiler.chain import WHOLE, Chain, bands, chains
 from backstory.compiler.driver import address_of
 from backstory.compiler.emit import Emitted, emitted
 from backstory.compiler.expressions import type_name
@@ -67,10 +68,12 @@ class Native(Program):
         self._outputs: list[Any] = [None] * len(graph.outputs)
         self._memory = _Memory(self._plan, self._fusion)
         self._slots = _Slots(graph.numbers)
-        self.kernels: dict[Unit, Emitted] = {}
+        nests = {unit: self._nests[unit] for unit in self._order if unit in self._nests}
+        self.kernels = {unit: emitted(nest, self._plan.same) for unit, nest in nests.items()}
         self.early = self._plan.early
         self._kept: list[np.ndarray] = []
         self.routines: dict[Unit, list[Call]] = {}
+        self._chains: list[Chain] = []
         self._steps = self._built()
 
     @property
@@ -93,16 +96,22 @@ class Native(Program):
 
     def explain(self) -> Account:
         """What was fused, what runs on the host and why, the work and the memory."""
+        place = {unit: i for i, unit in enumerate(self._order, 1)}
+        chains = [(place[chain.units[0]], place[chain.units[-1]]) for chain in self._chains]
         count = len(self.sources)
-        return account(self._order, self._fusion, self._nests, self.kernels, self._plan, count)
+        return account(self._order, self._fusion, self._nests, self.kernels, self._plan, count, chains)
 
     # Building
 
     def _built(self) -> list[Callable[[], None]]:
         steps: list[Any] = []
-        for unit, *others in sweeps(self._order, self._nests, self._plan):
+        for found in self._arranged():
+            if isinstance(found, Chain):
+                self._add_chain(self._open_table(steps), found)
+                continue
+            unit = found[0]
             if unit.kind == "loops":
-                self._add_sweep(self._open_table(steps), [unit, *others])
+                self._add_sweep(self._open_table(steps), found)
             elif unit.kind == "product":
                 self._add_product(self._open_table(steps), unit)
             elif unit.kind == "check":
@@ -117,6 +126,23 @@ class Native(Program):
         self._tables = [step for step in steps if isinstance(step, Table)]
         return [step.run if isinstance(step, Table) else step for step in steps]
 
+    def _arranged(self) -> Iterator[Chain | list[Unit]]:
+        """The units in their order as chains, where there are several threads, and as sweeps between them."""
+        rest: list[Unit] = []
+        if threads() == 1:
+            rest = self._order
+        else:
+            products = {unit: self._products(unit) for unit in self._order if unit.kind == "product"}
+            single = {unit: found[0] for unit, found in products.items() if len(found) == found[0].batch == 1}
+            for found in chains(self._order, self._nests, self.kernels, single, self._plan, threads()):
+                if isinstance(found, Unit):
+                    rest.append(found)
+                    continue
+                yield from sweeps(rest, self._nests, self._plan)
+                yield found
+                rest = []
+        yield from sweeps(rest, self._nests, self._plan)
+
     def _open_table(self, steps: list[Any]) -> Table:
         if not steps or not isinstance(steps[-1], Table):
             steps.append(Table())
@@ -124,8 +150,6 @@ class Native(Program):
 
     def _add_sweep(self, table: Table, units: Sequence[Unit]) -> None:
         """Nests that may run side by side: large ones in parts, whose totals are added up behind them."""
-        for unit in units:
-            self.kernels[unit] = emitted(self._nests[unit], self._plan.same)
         totals: dict[Value, np.ndarray] = {}
         for parts in divided(units, self._nests, self._plan, threads()):
             codes = [self.kernels[part.unit] for part in parts]
@@ -139,32 +163,39 @@ class Native(Program):
             self._memory.point(block, 2, value, 0)
 
     def _fill(self, block: Block, part: Part, totals: dict[Value, np.ndarray]) -> None:
-        """The words of one part of a nest; of several parts each has totals of its own."""
+        """The words of one part of a nest; of several parts each has totals and scratch of its own."""
         nest = self._nests[part.unit]
         own = {nest.written[value]: value for value in nest.totals} if part.among > 1 else {}
+        loop = nest.loops[part.loop] if nest.loops else ()
+        is_part = part.length < nest.size(loop)
         for k, (what, value) in enumerate(self.kernels[part.unit].words):
             if what == "memory" and value in own:
                 sums = totals.setdefault(own[value], np.zeros(part.among, value.dtype))
                 block[k] = sums.ctypes.data + part.place * value.dtype.itemsize
+            elif what == "memory" and value.root is None and is_part and not nest.step(value, loop):
+                self._kept.append(np.empty(value.count, value.dtype))
+                block[k] = self._kept[-1].ctypes.data
             elif what == "memory":
-                start = part.start * nest.step(value, nest.loops[0]) if part.start else 0
+                start = part.start * nest.step(value, loop) if part.start else 0
                 self._point(block, k, value, start)
+            elif what == "count":
+                block[k] = part.length * nest.step(value, loop) if is_part else value.count
             elif what == "number":
                 block[k] = self._slots.address(*value)
             else:
                 block[k] = value
         if nest.loops:
-            block[0] = part.length
+            block[part.loop] = part.length
 
     def _point(self, block: Block, word: int, operand: Operand, start: int) -> None:
         if operand.root is None:
-            block[word] = self._memory.address + self._plan.scratch[operand]
+            block[word] = self._memory.address + self._plan.scratch[operand] + start * operand.dtype.itemsize
         else:
             offset = (operand.offset + start) * operand.dtype.itemsize
             self._memory.point(block, word, operand.root, offset)
 
-    def _add_product(self, table: Table, unit: Unit) -> None:
-        """Products of matrices as they lie, transposed or not; large ones in bands."""
+    def _products(self, unit: Unit, parts: int = 1) -> list[Product]:
+        """The products of matrices as they lie, transposed or not, that make the value of a unit."""
         (value,) = unit.members
         layouts, size = self._fusion.layouts, value.dtype.itemsize
 
@@ -173,9 +204,16 @@ class Native(Program):
             return Factor(x.shape, strides, offset * size, root)
 
         a, b, c = factor(value.inputs[0]), factor(value.inputs[1]), factor(value)
+        return Product.all(a, b, c, value.dtype, parts)
+
+    def _add_product(self, table: Table, unit: Unit) -> None:
+        """A product by itself; large ones in bands."""
+        (value,) = unit.members
         work = value.size * value.inputs[0].shape[-1]
-        products = Product.all(a, b, c, value.dtype, threads() if work >= _LARGE_PRODUCT else 1)
-        kernel = multiply(value.dtype)
+        self._add_bands(table, value.dtype, self._products(unit, threads() if work >= _LARGE_PRODUCT else 1))
+
+    def _add_bands(self, table: Table, dtype: np.dtype, products: Sequence[Product]) -> None:
+        kernel = multiply(dtype)
         blocks = table.add_parts([(kernel, product.words()) for product in products])
         for block, product in zip(blocks, products, strict=True):
             for word, matrix in zip(ADDRESSES, (product.a, product.b, product.c), strict=True):
@@ -192,6 +230,26 @@ class Native(Program):
                     self._memory.point(block, k, word.root, word.offset * word.root.dtype.itemsize)
                 else:
                     block[k] = word
+
+    def _add_chain(self, table: Table, chain: Chain) -> None:
+        """A table for each band of lanes, to be run side by side."""
+        self._chains.append(chain)
+        tables = [Table() for _ in range(threads())]
+        for unit, cut in zip(chain.units, chain.cuts, strict=True):
+            for own, (start, length) in zip(tables, bands(cut.lanes, len(tables)), strict=True):
+                if unit.kind == "product":
+                    (product,), dtype = self._products(unit), next(iter(unit.members)).dtype
+                    self._add_bands(own, dtype, [product.band(cut.loop, start, length, dtype)])
+                    continue
+                nest, code = self._nests[unit], self.kernels[unit]
+                part = Part(unit, 0, nest.size(nest.loops[0]) if nest.loops else 0)
+                if cut.loop != WHOLE:
+                    each = nest.size(nest.loops[cut.loop]) // cut.lanes
+                    part = Part(unit, start * each, length * each, loop=cut.loop)
+                self._fill(own.add(kernel(code.name, code.source), [0] * len(code.words)), part, {})
+                if cut.loop == WHOLE:
+                    break
+        table.add_tables(tables)
 
     def _host_step(self, unit: Unit) -> Callable[[], None]:
         """A unit that NumPy computes."""

@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from backstory.compiler.memory import Plan
-from backstory.compiler.nest import LARGE, Nest, Operand
+from backstory.compiler.memory import Plan, Range
+from backstory.compiler.nest import LARGE, Nest
 from backstory.compiler.unit import Unit
 
 __all__ = ["TOTAL", "Part", "divided", "sweeps"]
@@ -31,24 +31,23 @@ def total(block):
     a1[0] = t0
 """
 
-_Range = tuple[str, int, int]
-
 
 class Part(NamedTuple):
-    """A stretch of the outermost loop of a unit: number ``place`` of ``among``."""
+    """A stretch of a unit's ``loop``, the outermost unless said: number ``place`` of ``among``."""
 
     unit: Unit
     start: int
     length: int
     place: int = 0
     among: int = 1
+    loop: int = 0
 
 
 def sweeps(order: Sequence[Unit], nests: Mapping[Unit, Nest], plan: Plan) -> list[list[Unit]]:
     """The units in their order, those that may run side by side together."""
     found: list[list[Unit]] = []
-    read: list[_Range] = []
-    written: list[_Range] = []
+    read: list[Range] = []
+    written: list[Range] = []
     for unit in order:
         if unit.kind != "loops":
             found.append([unit])
@@ -65,29 +64,18 @@ def sweeps(order: Sequence[Unit], nests: Mapping[Unit, Nest], plan: Plan) -> lis
     return found
 
 
-def _touched(nest: Nest, plan: Plan) -> tuple[list[_Range], list[_Range]]:
+def _touched(nest: Nest, plan: Plan) -> tuple[list[Range], list[Range]]:
     """The memory that a nest reads, and that it writes."""
-    reads: list[_Range] = []
-    writes: list[_Range] = []
+    reads: list[Range] = []
+    writes: list[Range] = []
     for operand in nest.operands:
-        where = _range(operand, plan)
+        where = plan.memory_at(operand)
         if where is not None:
             (writes if operand.writes else reads).append(where)
     return reads, writes
 
 
-def _range(operand: Operand, plan: Plan) -> _Range | None:
-    size = operand.dtype.itemsize
-    if operand.root is None:
-        at = plan.scratch[operand]
-        return "arena", at, at + operand.count * size
-    place = plan.places[operand.root]
-    if place.kind == "arena":
-        return "arena", place.at, place.at + operand.root.size * size
-    return None if place.kind == "constant" else (place.kind, place.at, place.at + 1)
-
-
-def _meet(some: Sequence[_Range], others: Sequence[_Range]) -> bool:
+def _meet(some: Sequence[Range], others: Sequence[Range]) -> bool:
     return any(a[0] == b[0] and a[1] < b[2] and b[1] < a[2] for a in some for b in others)
 
 

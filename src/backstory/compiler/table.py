@@ -101,8 +101,13 @@ class _Memory(int):
 
     header: np.ndarray
     rows: np.ndarray
-    blocks: list[Block]
+    blocks: list[Block | _Memory]
     pool: Pool
+
+    @property
+    def address(self) -> int:
+        """The header's."""
+        return int(self)
 
     @classmethod
     def of(cls, pool: Pool) -> _Memory:
@@ -141,14 +146,25 @@ class Table:
                 instead="fewer and larger parts; as many as there are threads are enough",
             )
         blocks = [Block(words) for _, words in parts]
+        self._append([(kernel, block) for (kernel, _), block in zip(parts, blocks, strict=True)])
+        return blocks
+
+    def add_tables(self, tables: Sequence[Table]) -> None:
+        """Append tables as parts that may run side by side, each in its own order.
+
+        They are complete, and none of them has parts that would run side by side in turn.
+        """
+        assert not any(table._memory.header[3] for table in tables)
+        self._append([(driver().run, table._memory) for table in tables])
+
+    def _append(self, parts: Sequence[tuple[int, Block | _Memory]]) -> None:
         memory = self._memory
-        start, end = len(memory.blocks), len(memory.blocks) + len(blocks)
+        start, end = len(memory.blocks), len(memory.blocks) + len(parts)
         if end > len(memory.rows):
             memory.rows = np.resize(memory.rows, (2 * end, 3))
-        for row, ((kernel, _), block) in enumerate(zip(parts, blocks, strict=True), start):
+        for row, (kernel, block) in enumerate(parts, start):
             memory.rows[row] = (kernel, block.address, 1)
         memory.rows[start, 2] = len(parts)
-        memory.blocks += blocks
+        memory.blocks += [block for _, block in parts]
         memory.header[:2] = (memory.rows.ctypes.data, end)
         memory.header[3] |= len(parts) > 1
-        return blocks
