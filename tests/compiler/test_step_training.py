@@ -10,7 +10,6 @@ from optim.rules import MAXIMIZE, SETTINGS
 import backstory
 from backstory import nn, optim
 from backstory.nn import functional as F
-from backstory.optim import lr_scheduler
 
 
 @pytest.fixture(params=BUILDERS)
@@ -104,48 +103,6 @@ def test_gradients_accumulate_over_two_backwards_and_over_calls(build):
         return step, model
 
     alike(make, batches(), build, misses=2)  # without gradients from before, and with them
-
-
-@pytest.mark.parametrize(
-    "clip",
-    [
-        lambda model: nn.utils.clip_grad_norm_(model.parameters(), 0.05),
-        lambda model: nn.utils.clip_grad_norm_(model.parameters(), 1e6),
-        lambda model: nn.utils.clip_grad_value_(model.parameters(), 0.01),
-    ],
-    ids=["norm", "larger norm", "value"],
-)
-def test_clipped_gradients(clip, build):
-    alike(made(optim.SGD, {"lr": 0.1, "momentum": 0.9}, between=clip), batches(), build)
-
-
-SCHEDULES = {
-    "step": lambda optimizer: lr_scheduler.StepLR(optimizer, 1, 0.5),
-    "cosine": lambda optimizer: lr_scheduler.CosineAnnealingLR(optimizer, 4),
-    "one cycle": lambda optimizer: lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9),
-}
-
-
-@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.NAdam])
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_acts_without_another_trace(name, kind, build):
-    def make():
-        model = network()
-        more = {"momentum": 0.9} if kind is optim.SGD else {}
-        optimizer = kind(model.parameters(), lr=0.1, **more)
-        step, _ = training(model, optimizer)
-        return step, [model, optimizer, SCHEDULES[name](optimizer)]
-
-    def between(number, state):
-        if number:
-            state[2].step()
-
-    def make_plain():
-        step, state = make()
-        state[2].optimizer = state[1]
-        return step, state
-
-    alike(make_plain, batches(6), build, between=between)
 
 
 def test_groups_have_rates_of_their_own(build):

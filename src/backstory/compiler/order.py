@@ -48,7 +48,7 @@ class Reach:
         for unit, after in self._after.items():
             if after & bit:
                 self._after[unit] = after & ~bit | new
-        self._spread(self._place[first], first, follows & ~bit & ~new)
+        self._spread(self._place[first], first, (self._after[first] | follows) & ~bit & ~new)
         del self._place[second]
 
     def leads(self, before: Unit, after: Unit) -> bool:

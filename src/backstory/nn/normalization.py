@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from backstory.core import entries
 from backstory.errors import ShapeError
 from backstory.nn import functional
 from backstory.nn.module import Module
@@ -71,12 +72,12 @@ class _Tracking(Module):
             )
         return x
 
-    def _share(self) -> float:
+    def _share(self) -> Any:
         """How far the running statistics move; with ``momentum=None`` they are means of all batches."""
         if self.num_batches_tracked is None or not self.training:
             return 0.0 if self.momentum is None else self.momentum
         self.num_batches_tracked.add_(1)
-        return 1.0 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        return 1.0 / entries(self.num_batches_tracked) if self.momentum is None else self.momentum
 
     def extra_repr(self) -> str:
         return (
