@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from backstory.compiler.emit import Emitted
 from backstory.compiler.fusion import Fusion
 from backstory.compiler.graph import Value
-from backstory.compiler.kinds import why_host
+from backstory.compiler.hosted import why_hosted
 from backstory.compiler.memory import Plan, roots_read
 from backstory.compiler.nest import Nest
 from backstory.compiler.primitives import VIEWS
@@ -108,7 +108,7 @@ def _part(unit: Unit, fusion: Fusion, nests: Mapping[Unit, Nest], code: Emitted 
     if code is not None:
         kind, shape = code.name, tuple(unit.sizes[dim] for dim in unit.dims)
     elif unit.kind == "host":
-        why = why_host(unit.ordered[-1], fusion.layouts)
+        why = why_hosted(unit.ordered[-1])
     computes = tuple(value.primitive for value in members) or ("copy",)
     flops = sum(_flops(value, unit) for value in members)
     return Part(kind, shape, computes, _origins(unit), flops, moved, why)

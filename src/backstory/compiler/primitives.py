@@ -78,10 +78,6 @@ def _check(x: Any, *, low: Any, high: Any, test: Callable[[Any], None], sure: bo
     return x
 
 
-def _host(*inputs: Any, function: Callable[..., Any]) -> Any:
-    return function(*inputs)
-
-
 BINARY: dict[str, Callable[..., Any]] = {
     "add": operator.add,
     "subtract": operator.sub,
@@ -187,7 +183,6 @@ HOST: dict[str, Callable[..., Any]] = {
     # The entries of a flat array that places name: x[place].
     "gather": lambda x, place: x.reshape(-1)[place],
     "full": lambda shape, value, dtype: np.full(shape, value, dtype),
-    "host": _host,
     "inv": eager.linalg.inv,
     "matmul": eager.matmul,
     "roll": eager.roll,

@@ -17,11 +17,11 @@ _SMALL = 1 << 14
 
 
 def common(graph: Graph) -> Graph:
-    """Values of the same primitive, inputs and parameters become one; checks and host functions stay."""
+    """Values of the same primitive, inputs and parameters become one; checks stay."""
     seen: dict[Any, Value] = {}
 
     def rule(value: Value, emit: Emit) -> Value:
-        if value.primitive in ("check", "host"):
+        if value.primitive == "check":
             return value
         inputs = [_key(x) for x in value.inputs]
         if value.primitive in _COMMUTE:

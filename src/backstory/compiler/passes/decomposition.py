@@ -42,7 +42,7 @@ def decomposed(graph: Graph) -> Graph:
 
     def rule(value: Value, emit: Emit) -> Value:
         if value.primitive == "check":
-            return value if value.size and checked.note(value) else value.inputs[0]
+            return _check(value, checked)
         if value.primitive in _KEPT:
             return value
         write = Writing(value, emit)
@@ -65,7 +65,20 @@ def decomposed(graph: Graph) -> Graph:
     return rewritten(graph, rule)
 
 
-_KEPT = frozenset(("host", "full", "constant", *VIEWS)) - {"getitem"}
+def _check(value: Value, checked: Checked) -> Value:
+    """A check as far as its integers can be wrong; none where they cannot, or are known to be right."""
+    x, params = value.inputs[0], dict(value.params)
+    if x.dtype.kind in "iu":
+        limits = np.iinfo(x.dtype)
+        low, high = max(params["low"], limits.min), min(params["high"], limits.max)
+        if (low, high) == (limits.min, limits.max):
+            return x
+        if (low, high) != (params["low"], params["high"]):
+            value = made(value, "check", value.inputs, params | {"low": low, "high": high})
+    return value if x.size and checked.note(value) else x
+
+
+_KEPT = frozenset(("full", "constant", *VIEWS)) - {"getitem"}
 
 
 def _full(write: Writing, value: Value, number: Any) -> Value:

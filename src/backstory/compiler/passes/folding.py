@@ -20,7 +20,7 @@ def folded(graph: Graph) -> Graph:
 
 
 def _rule(value: Value, emit: Emit) -> Value:
-    if value.primitive in ("constant", "check", "host") or value.size > LARGEST:
+    if value.primitive in ("constant", "check") or value.size > LARGEST:
         return value
     inputs = []
     for x in value.inputs:

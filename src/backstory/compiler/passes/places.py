@@ -70,10 +70,8 @@ class Checked:
         """Check an index of an axis with ``count`` entries, unless it was; the lowest that it may name."""
         lowest = self.lowest(x, count)
         if lowest is None:
-            limits = np.iinfo(x.dtype)
-            lowest, highest = max(-count, limits.min), min(count - 1, limits.max)
-            if (lowest, highest) != (limits.min, limits.max):
-                self.note(write("check", x, low=lowest, high=highest, test=_refuse))
+            lowest = -count
+            self.note(write("check", x, low=lowest, high=count - 1, test=_refuse))
         return lowest
 
 
