@@ -32,7 +32,7 @@ def start(workload: Workload, package: str, mode: str, watched: str = "") -> Tra
     def forward(x: Any, y: Any) -> Any:
         return criterion(model(x), y)
 
-    watching = {"close": _watch(model, optimizer, x)} if watched else {}
+    watching = _watch(model, optimizer, x) if watched else {}
     update = optimizer.step
     if mode == "compile" and package == "torch":
         forward, update = library.compile(forward), library.compile(update)
@@ -81,8 +81,8 @@ def network(workload: Workload, library: Any) -> Any:
     return model
 
 
-def _watch(model: Any, optimizer: Any, data: Any) -> Callable[[], None]:
-    """Record every step, without scans between the first and the last, until the result is called."""
+def _watch(model: Any, optimizer: Any, data: Any) -> dict[str, Callable[[], None]]:
+    """Record every step, without scans between the first and the last: how to settle and to close it."""
     import backstory
 
     folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -94,7 +94,7 @@ def _watch(model: Any, optimizer: Any, data: Any) -> Callable[[], None]:
         recording.close()
         folder.cleanup()
 
-    return close
+    return {"settle": recording.flush, "close": close}
 
 
 def _optimizer(workload: Workload, library: Any, parameters: list[Any]) -> Any:

@@ -31,12 +31,14 @@ class Training:
 
     ``step`` runs forward, backward and optimizer, and returns the loss as the library gives it. ``number``
     reads a loss, and so waits for the step that made it. ``gradients`` are those of the first step, read
-    right after it, in the order of ``Workload.weights()``. ``close`` ends what the training has opened.
+    right after it, in the order of ``Workload.weights()``. ``settle`` waits for what still goes on behind the
+    steps, and ``close`` ends what the training has opened.
     """
 
     step: Callable[[], Any]
     gradients: Callable[[], list[np.ndarray]]
     number: Callable[[Any], float] = float
+    settle: Callable[[], None] = lambda: None
     close: Callable[[], None] = lambda: None
 
 

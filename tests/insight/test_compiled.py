@@ -1,5 +1,6 @@
 """A watched training whose step is compiled is recorded as the same training step by step in Python."""
 
+import os
 import sqlite3
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import backstory
 from backstory import nn, optim
+from backstory.insight import open_run
 
 RULES = {
     "sgd": lambda parameters: optim.SGD(parameters, lr=2.0, momentum=0.9),
@@ -44,27 +46,27 @@ def recorded(path, rule, compiled, late_zero):
     if compiled:
         assert run_step.cache_info().hits > 20
     with sqlite3.connect(path / "run.db") as store:
-        names = ("steps", "gates", "events", "scans", "certificates", "findings")
-        return {name: store.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+        names = ("events", "scans", "certificates", "findings")
+        return run, {name: store.execute(f"SELECT * FROM {name}").fetchall() for name in names}
 
 
 @pytest.mark.parametrize("late_zero", [False, True], ids=["zeroed first", "zeroed last"])
 @pytest.mark.parametrize("rule", RULES)
 def test_a_compiled_step_is_recorded_as_an_eager_one(tmp_path, rule, late_zero):
-    eager = recorded(tmp_path / "eager", rule, False, late_zero)
-    compiled = recorded(tmp_path / "compiled", rule, True, late_zero)
+    its, eager = recorded(tmp_path / "eager", rule, False, late_zero)
+    ours, compiled = recorded(tmp_path / "compiled", rule, True, late_zero)
     assert compiled["events"], "no unit died, and nothing was compared"
-    for name in ("gates", "events", "scans", "findings"):
+    for name in ("events", "scans", "findings"):
         assert compiled[name] == eager[name]
     assert len(compiled["certificates"]) == len(eager["certificates"])
-    for ours, theirs in zip(compiled["steps"], eager["steps"], strict=True):
-        assert ours[0] == theirs[0]
-        assert ours[1] == pytest.approx(theirs[1], rel=1e-9)
-        assert ours[2:4] == theirs[2:4]
-        for a, b in zip(ours[4:], theirs[4:], strict=True):
-            assert (a is None) == (b is None)
-            if a is not None:
-                np.testing.assert_allclose(np.frombuffer(a), np.frombuffer(b), rtol=1e-7)
+    assert ours.steps.tolist() == its.steps.tolist() == list(range(1, 34))
+    np.testing.assert_allclose(ours.losses, its.losses, rtol=1e-9)
+    assert ours.rates.tolist() == its.rates.tolist()
+    for site in its.sites:
+        for a, b in zip(ours.gates(site), its.gates(site), strict=True):
+            assert a.tolist() == b.tolist()
+    for name, norms in its.norms().items():
+        np.testing.assert_allclose(ours.norms()[name], norms, rtol=1e-7)
 
 
 def test_a_recorder_added_or_closed_after_compiling_is_seen(tmp_path):
@@ -86,5 +88,146 @@ def test_a_recorder_added_or_closed_after_compiling_is_seen(tmp_path):
     step(x, y)
     run.close()
     step(x, y)
-    with sqlite3.connect(tmp_path / "run" / "run.db") as store:
-        assert store.execute("SELECT count(*) FROM steps").fetchone() == (2,)
+    assert run.steps.tolist() == [1, 2]
+
+
+def training(path, dtype=np.float64, scan_at=lambda step: False, every=1):
+    """A watched model, its optimizer, a compiled step and its arguments, and the recording."""
+    backstory.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)).to(dtype)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    batch = backstory.randn(8, 4, dtype=dtype), backstory.randint(0, 3, (8,))
+
+    @backstory.compile
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    run = backstory.watch(model, optimizer, path, data=batch[0], scan_at=scan_at, every=every)
+    return model, optimizer, step, batch, run
+
+
+def test_many_steps_are_stored_in_order_in_few_rows(tmp_path):
+    _, _, step, batch, run = training(tmp_path / "run")
+    losses = [step(*batch).item() for _ in range(2000)]
+    run.close()
+    assert run.losses.tolist() == losses
+    assert run.steps.tolist() == list(range(1, 2001))
+    assert run._rows("SELECT count(*) FROM steps")[0][0] < 100
+    assert np.isfinite(run.norms()["0.weight"]).all()
+
+
+def test_learning_rates_that_change_between_steps_are_noted(tmp_path):
+    _, optimizer, step, batch, run = training(tmp_path / "run")
+    rates = [0.1, 0.1, 0.2, 0.1, 0.05, 0.05, 0.3, 0.3, 0.3, 0.1, 0.1, 0.2]
+    for rate in rates:
+        optimizer.param_groups[0]["lr"] = rate
+        step(*batch)
+    run.close()
+    assert run.rates[:, 0].tolist() == rates
+
+
+def test_steps_that_wait_are_committed_though_the_training_pauses(tmp_path):
+    _, _, step, batch, run = training(tmp_path / "run")
+    for _ in range(5):
+        step(*batch)
+    run._writer.flush()  # as it does by itself before long
+    assert open_run(tmp_path / "run").steps.tolist() == [1, 2, 3, 4, 5]
+    step(*batch)
+    run.close()
+    assert run.steps.tolist() == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("every", [0, 3, 8])
+def test_a_step_that_is_not_measured_has_its_loss_alone(tmp_path, every):
+    _, _, step, batch, run = training(tmp_path / "run", every=every)
+    losses = [step(*batch).item() for _ in range(20)]
+    run.close()
+    measured = [k + 1 for k in range(20) if every and k % every == 0]
+    assert run.losses.tolist() == losses
+    assert (run.gates("1/relu#0")[0].tolist() if every else []) == measured
+    taken = np.flatnonzero(~np.isnan(run.norms()["0.weight"][0])) + 1
+    assert taken.tolist() == measured
+
+
+def test_passes_and_steps_outside_of_the_compiled_ones_are_told_apart_as_in_eager_mode(tmp_path):
+    def recorded_with(compiled):
+        model, _, step, batch, run = training(tmp_path / f"{compiled}")
+        step = step if compiled else step._function
+        for k in range(12):
+            if k % 3 == 1:
+                model(batch[0])  # a pass of which nothing comes counts with the next step
+            if k % 5 == 4:
+                step._function(*batch) if compiled else step(*batch)
+            step(*batch)
+        run.close()
+        return run
+
+    ours, its = recorded_with(True), recorded_with(False)
+    assert ours.steps.tolist() == its.steps.tolist()
+    np.testing.assert_allclose(ours.losses, its.losses, rtol=1e-9)
+    for a, b in zip(ours.gates("1/relu#0"), its.gates("1/relu#0"), strict=True):
+        assert a.tolist() == b.tolist()
+    samples = "SELECT samples, length(numbers) / 8 FROM gates ORDER BY step"
+    assert [s for s, n in ours._rows(samples) for _ in range(n)] == [s for s, _ in its._rows(samples)]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e-10, 1.0, 1e10])
+def test_norms_of_short_floats_have_the_range_of_the_floats(tmp_path, scale):
+    w = nn.Linear(3, 5, bias=False)
+    model = nn.Sequential(w, nn.ReLU())
+    optimizer = optim.SGD(model.parameters(), lr=1.0)
+    x = backstory.ones(4, 3)
+
+    @backstory.compile
+    def step(x):
+        optimizer.zero_grad()
+        (model(x) * scale).sum().backward()
+        optimizer.step()
+
+    with backstory.no_grad():
+        w.weight.copy_(backstory.ones(5, 3))
+    run = backstory.watch(model, optimizer, tmp_path / "run", data=x, scan_at=lambda step: False)
+    step(x)
+    run.close()
+    np.testing.assert_allclose(run.norms()["0.weight"][:2, 0], 4 * scale * 15**0.5, rtol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_is_told_once(tmp_path):
+    model, _, step, batch, run = training(tmp_path / "run")
+    for _ in range(3):
+        step(*batch)
+    with backstory.no_grad():
+        model[2].bias.fill_(float("nan"))
+    step(*batch)
+    step(*batch)
+    with pytest.warns(RuntimeWarning, match="the loss is nan at step 4"):
+        run.flush()
+    step(*batch)
+    run.close()
+    assert [step for step, _ in run.findings("non-finite-loss")] == [4]
+    assert np.isnan(run.losses).tolist() == [False] * 3 + [True] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_steps_on_and_writes_nothing(tmp_path):
+    _, _, step, batch, run = training(tmp_path / "run")
+    step(*batch)
+    step(*batch)
+    child = os.fork()
+    if child == 0:  # pragma: no cover (the child)
+        code = 1
+        try:
+            for _ in range(3):
+                step(*batch)
+            run.close()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    step(*batch)
+    run.close()
+    assert open_run(tmp_path / "run").steps.tolist() == [1, 2, 3]

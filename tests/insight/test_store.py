@@ -51,21 +51,31 @@ def until(condition):
 # Killed
 
 
-def training_process(path):
+def training_process(path, *how):
     """A training in a process of its own, which goes on until it is killed."""
     places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "insight.trainings", str(path)]
+    command = [sys.executable, "-m", "insight.trainings", str(path), *how]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def committed(path):
     with closing(sqlite3.connect(database(path))) as connection:
-        return connection.execute("SELECT count(*) FROM steps").fetchone()[0]
+        return connection.execute("SELECT total(length(numbers) / 8) FROM steps").fetchone()[0]
 
 
 def check_whole(run):
     """Nothing torn: rows of one step and of what came before it, all there or none."""
+    check_steps(run)
+    steps = run.steps
+    said = [step for step, _ in run.metrics("step")]
+    assert said == list(range(len(said)))
+    assert len(said) - len(steps) in (0, 1), "what is said before a step is stored before it"
+    orders = [step for (step,) in run._rows("SELECT step FROM orders ORDER BY rowid")]
+    assert len(orders) - len(said) in (0, 1)
+
+
+def check_steps(run):
     steps = run.steps
     assert steps.tolist() == list(range(1, len(steps) + 1))
     for site in run.sites:
@@ -73,11 +83,6 @@ def check_whole(run):
     assert {name: table.shape for name, table in run.norms().items()} == {
         name: (3, len(steps)) for name in ("0.weight", "0.bias", "2.weight", "2.bias", "4.weight", "4.bias")
     }
-    said = [step for step, _ in run.metrics("step")]
-    assert said == list(range(len(said)))
-    assert len(said) - len(steps) in (0, 1), "what is said before a step is stored before it"
-    orders = [step for (step,) in run._rows("SELECT step FROM orders ORDER BY rowid")]
-    assert len(orders) - len(said) in (0, 1)
     scanned = run.life_table().steps.tolist()
     assert scanned == [0, *(2**k for k in range(20) if 2**k <= max(scanned))]
     assert max(scanned) <= len(steps) < 2 * max(scanned, default=1) + 1
@@ -119,6 +124,20 @@ def test_runs_that_are_killed_at_any_moment_open_with_all_that_was_committed(tmp
         assert len(run.steps) == committed(path)
         whole += len(run.steps) > 0
     assert whole >= 4
+
+
+def test_a_killed_process_whose_steps_are_compiled_has_stored_all_but_the_last(tmp_path):
+    with training_process(tmp_path / "run", "compiled") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "watching\n"
+        run = open_run(tmp_path / "run")
+        until(lambda: len(run.steps) > 100)
+        seen = len(run.steps)
+        check_live(run)
+        until(lambda: len(run.steps) > seen)
+        process.send_signal(signal.SIGKILL)
+    assert len(run.steps) == committed(tmp_path / "run")
+    check_steps(run)
 
 
 def check_live(run):
@@ -284,7 +303,7 @@ def scramble_the_rest(path):
     ("damage", "said"),
     [
         (lambda path: (path.unlink(), foreign(path)), "was not written by backstory"),
-        (another_format, "reads format 2"),
+        (another_format, "reads format 3"),
         (shorten, "damaged"),
         (lambda path: path.write_bytes(path.read_bytes()[:50]), "damaged"),
         (scramble, "damaged"),

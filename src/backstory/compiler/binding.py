@@ -15,6 +15,7 @@ from backstory.compiler.calling import Code
 from backstory.compiler.differentiable import History
 from backstory.compiler.graph import Graph, Output, verify
 from backstory.compiler.guards import fingerprint, flags, settings
+from backstory.compiler.log import Log
 from backstory.compiler.memory_map import Memory
 from backstory.compiler.numbers import HostNumber
 from backstory.compiler.primitives import may_fail
@@ -44,6 +45,7 @@ class Bound:
         self._before: dict[str, str] = {}  # tensors that are needed after the run, by their names
         self._after: list[str] = []
         self._kept: list[tuple[int, str]] = []  # outputs whose memory stays, and who holds them
+        self._logged: dict[Log, list[int]] = {}
         for gradient in trace.gradients.values():
             self._leave_gradient(gradient)
         leaves, shape = tree.flatten(traced.result)
@@ -52,7 +54,7 @@ class Bound:
         results = [given.of(x) for x in leaves]
         self._sources = "" if self.history is None else self.history.sources(given.of)
         self._leave_states()
-        told = self._told()
+        self._logs = {key: self._log(follower) for key, (follower, _) in trace.followers.items()}
         trace.refuse_escaped(self._known([*leaves, *given.made]))
         written = self._write_back()
         self.stamps = [(m, fingerprint(m)) for m in trace.origins.modules.values()]
@@ -67,11 +69,13 @@ class Bound:
         self._may_fail = any(map(may_fail, self.graph.values))
         self.program = build(self.graph)
         self.memory = Memory(self.program, self.graph, written)
+        for key, (follower, _) in trace.followers.items():
+            self._lay_out(self._logs[key], follower)
         if self.history is not None:
             self.history.bind(build, self.memory)
-        self._write(told, given, self._code.rebuilt(shape, results))
+        self._write(given, self._code.rebuilt(shape, results))
         self.call, self.source = self._code.compiled("call(args, keywords)")
-        del self._trace, self._leaves, self._grads, self._code
+        del self._trace, self._leaves, self._grads, self._code, self._logged
 
     # What a call leaves behind
 
@@ -129,21 +133,28 @@ class Bound:
                 elif value is not before:
                     self._after.append(f"{moved.name}[{key!r}] = {self._code.literal(value)}")
 
-    def _told(self) -> dict[int, list[str]]:
-        """The code of what each follower is told after a call."""
-        found: dict[int, list[str]] = {key: [] for key in self._trace.followers}
-        for follower, event in self._trace.events:
-            found[id(follower)].append(self._told_part(event))
-        return found
+    def _log(self, follower: Any) -> Log:
+        """What a follower is told of a call, with outputs for the arrays in it."""
+        log = Log()
+        self._logged[log] = []
+        log.events += [self._noted(e, log) for one, e in self._trace.events if one is follower]
+        return log
 
-    def _told_part(self, part: Any) -> str:
+    def _noted(self, part: Any, log: Log) -> Any:
         if isinstance(part, (tuple, list)):
-            return f"({''.join(self._told_part(one) + ', ' for one in part)})"
-        if isinstance(part, Symbol):
-            j = self._output(part, "statistic")
-            self._kept.append((j, ""))
-            return f"tensors[{j}].array"
-        return part.name if isinstance(part, HostNumber) else self._code.literal(part)
+            return tuple(self._noted(one, log) for one in part)
+        if not isinstance(part, Symbol):
+            return part
+        self._logged[log].append(self._output(part, "statistic"))
+        return log.add(part.value)
+
+    def _lay_out(self, log: Log, follower: Any) -> None:
+        """Have the program write what a follower is told into its log."""
+        waits = follower.may_wait(log.events)
+        for j, array in zip(self._logged[log], log.lay_out(waits), strict=True):
+            self.memory.lend(j, array)
+        if waits:
+            self.program.keep(log)
 
     def _known(self, leaves: Sequence[Any]) -> list[Symbol]:
         """The symbols that may outlive the trace, since a call makes them anew."""
@@ -171,8 +182,10 @@ class Bound:
 
     # The code of a call
 
-    def _write(self, told: dict[int, list[str]], given: Results, result: str) -> None:
+    def _write(self, given: Results, result: str) -> None:
         trace, code, traced = self._trace, self._code, self.traced
+        for follower, mode in trace.followers.values():
+            code.forbid(f"{code.name(follower)}.coming is not {code.name(mode)}")
         code.env.update(bound=self, memory=self.memory, arrays=self.memory.arrays, run=self.program.run)
         code.env.update(tensors=self.memory.tensors, numbers=self.program.numbers, counts=self.memory.counts)
         code.circumstances(traced.modes)
@@ -185,8 +198,6 @@ class Bound:
             if gradient.read:
                 wrong = "is not None" if gradient.before is None else "is None"
                 code.forbid(f"{self._tensor(gradient.tensor)}._grad {wrong}")
-        for follower, mode in trace.followers.values():
-            code.forbid(f"{code.name(follower)}.mode() != {code.literal(mode)}")
         for name, place in trace.numbers.owners.items():
             code.add(f"{name} = {self._owner(place)}")
             if place[0] == "group":
@@ -198,11 +209,10 @@ class Bound:
         for owner, key in trace.numbers.absent:
             code.forbid(f"{key!r} in {owner}")
         hosts = [h.name for h in trace.host_numbers]
-        extra = [part for parts in told.values() for part in parts]
-        code.numbers(trace.numbers, [*hosts, *self._after, result, *extra])
+        code.numbers(trace.numbers, [*hosts, *self._after, result])
         for captured in trace.captured.values():
             self._fetch(captured)
-        self._run(told, hosts)
+        self._run(hosts)
         for line in given.lines:
             code.add(line)
         if self.history is not None:
@@ -212,7 +222,7 @@ class Bound:
             code.add(line)
         code.add(f"return {result}")
 
-    def _run(self, told: dict[int, list[str]], hosts: list[str]) -> None:
+    def _run(self, hosts: list[str]) -> None:
         """From the draws to what the step leaves behind."""
         trace, code = self._trace, self._code
         for name, before in self._before.items():
@@ -226,9 +236,10 @@ class Bound:
             code.add(f"memory.draw({place}, {generator}, {code.name(draw.draw)})")
         for i, name in enumerate(hosts):
             code.add(f"numbers[{i}] = {name}")
-        followers = [code.name(follower) for follower, _ in trace.followers.values()]
-        for follower in followers:
-            code.add(f"{follower}.prepare()")
+        followers = [(code.name(one), self._logs[key]) for key, (one, _) in trace.followers.items()]
+        for name, log in followers:
+            if not log.capacity:
+                code.add(f"{name}.prepare()")
         for j, owner in self._kept:
             code.add(f"x = tensors[{j}]")
             held = f"counts[{j}][0]" + (f" + ({owner}._grad is x)" if owner else "")
@@ -249,8 +260,9 @@ class Bound:
         for module, mode in trace.modes:
             code.add(f"bound.switch({code.name(module)}, {mode})")
         code.add("if memory.copies: memory.copy_back()")
-        for name, (follower, _) in zip(followers, trace.followers.values(), strict=True):
-            code.add(f"{name}.computed([{', '.join(told[id(follower)])}])")
+        for name, log in followers:
+            what = code.name(log)
+            code.add(f"{name}.noted({what})" if log.capacity else f"{name}.computed({what}.told())")
 
     def _owner(self, place: tuple[Any, ...]) -> str:
         kind, optimizer, which = place

@@ -21,6 +21,7 @@ from backstory.compiler.fusion import Fusion, fused
 from backstory.compiler.graph import Graph, Number, Value
 from backstory.compiler.kernels import kernel
 from backstory.compiler.layout import contiguous
+from backstory.compiler.log import NOTE, Log
 from backstory.compiler.lowering import lowered
 from backstory.compiler.memory import ALIGNMENT, Place, Plan, planned, roots_read
 from backstory.compiler.nest import Nest, Operand
@@ -74,6 +75,7 @@ class Native(Program):
         self._kept: list[np.ndarray] = []
         self.routines: dict[Unit, list[Call]] = {}
         self._chains: list[Chain] = []
+        self._logs: list[Log] = []
         self._steps = self._built()
 
     @property
@@ -298,6 +300,13 @@ class Native(Program):
 
     def set_output(self, place: int, array: np.ndarray) -> None:
         self._memory.put("output", place, array)
+
+    def keep(self, log: Log) -> None:
+        if not self._tables or self._steps[-1] is not self._tables[-1].run:
+            self._tables.append(Table())
+            self._steps.append(self._tables[-1].run)
+        self._logs.append(log)
+        self._tables[-1].add(kernel("note", NOTE), log.words())
 
     def run(self) -> None:
         self._slots.fill(self.numbers)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from backstory.compiler.graph import Graph, Number, Value
+from backstory.compiler.log import Log
 from backstory.compiler.primitives import evaluate, may_fail
 
 __all__ = ["Deoptimized", "Failed", "Program", "Replay", "computed"]
@@ -44,6 +45,10 @@ class Program(ABC):
         """Write output ``place`` to this array from now on."""
 
     @abstractmethod
+    def keep(self, log: Log) -> None:
+        """Append the record of ``log``, to which outputs are written, to its rows at the end of every run."""
+
+    @abstractmethod
     def run(self) -> None:
         """Run once. What may fail for some numbers raises :class:`Failed`; a check :class:`Deoptimized` too.
 
@@ -69,12 +74,16 @@ class Replay(Program):
         self.numbers = [None] * len(graph.numbers)
         self._inputs: list[Any] = [None] * len(graph.inputs)
         self._outputs: list[Any] = [None] * len(graph.outputs)
+        self._logs: list[Log] = []
 
     def set_input(self, place: int, array: np.ndarray) -> None:
         self._inputs[place] = array
 
     def set_output(self, place: int, array: np.ndarray) -> None:
         self._outputs[place] = array
+
+    def keep(self, log: Log) -> None:
+        self._logs.append(log)
 
     def run(self) -> None:
         arrays: dict[Value, Any] = {
@@ -94,6 +103,8 @@ class Replay(Program):
         targets = dict(zip(self.graph.inputs, self._inputs, strict=True))
         for output, own, result in zip(self.graph.outputs, self._outputs, results, strict=True):
             np.copyto(own if output.into is None else targets[output.into], result)
+        for log in self._logs:
+            log.append()
 
     def _entry(self, x: Any, arrays: dict[Value, Any]) -> Any:
         if isinstance(x, Value):

@@ -309,12 +309,12 @@ class Trace:
     # Followers
 
     def follow(self, follower: Any) -> None:
-        """``follower`` is told after each call what :meth:`tell` collects, as long as its mode is the same.
+        """``follower`` hears after each call what :meth:`tell` collects, as long as its mode (``coming``) is this.
 
-        It has ``mode()``, asked before each call; ``prepare()``, called before each run; and
-        ``computed(events)``, called after it.
+        Where it ``may_wait(events)``, a log notes that for ``noted(log)``; else it is for ``computed(events)``,
+        and ``prepare()`` comes before each run.
         """
-        self.followers.setdefault(id(follower), (follower, follower.mode()))
+        self.followers.setdefault(id(follower), (follower, follower.coming))
 
     def tell(self, follower: Any, *event: Any) -> None:
         """After each call ``follower`` receives ``event``, with arrays where there are symbols."""

@@ -49,6 +49,9 @@ class Attachment(Observer, Source):
         self._hearing: Context | None = None
         self._listening: list[list[Callable[[Any], None]]] = []
         self._handles: list[Any] = []
+        #: What of the coming step is to be computed; another one makes another program.
+        self.coming: Any = None
+        _alive.add(self)
 
     def attach(self, listener: Listener) -> None:
         super().attach(listener)
@@ -132,16 +135,11 @@ class Attachment(Observer, Source):
 
     # In a compiled step: traced once, and told after each call
 
-    def mode(self) -> Any:
-        """What of the coming step is to be computed; another mode makes another program."""
-        return self.alive
-
     def prepare(self) -> None:
         """A compiled step is about to run."""
 
     def traced_step(self, trace: Any) -> None:
         """The optimizer of the step that is traced has moved the parameters."""
-        trace.tell(self, "stepped")
 
     def computed(self, events: Sequence[tuple[Any, ...]]) -> None:
         """What a compiled step did, in order: the name of the method that hears of it, and its arguments."""
@@ -191,6 +189,19 @@ class Attachment(Observer, Source):
 
     def before_step(self) -> None:
         """The optimizer is about to move the parameters."""
+
+
+_alive: weakref.WeakSet[Attachment] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child records nothing: the programs of its parent that do are not its own."""
+    for attachment in _alive:
+        attachment.coming = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _nobody() -> None:

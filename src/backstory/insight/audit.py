@@ -7,8 +7,9 @@ from typing import Any
 
 from backstory.insight.census import Census, Found
 from backstory.insight.experiment import Expected, Rerun, expected_of, rerun
+from backstory.insight.packed import StepStatistics, Stretch, rows
 from backstory.insight.run import Run
-from backstory.insight.source import Source, StepStatistics, rows
+from backstory.insight.source import Source
 from backstory.insight.store import transaction
 
 __all__ = ["Auditor", "audit"]
@@ -28,7 +29,7 @@ def audit(run: Run) -> None:
     if run.meta.get("status") == "finished":
         _compare(run, auditor)
     statements: list[tuple[str, tuple[Any, ...]]] = [
-        (f"DELETE FROM {table}", ()) for table in ("scans", "events", "certificates")
+        (f"DELETE FROM {table}", ()) for table in ("scans", "events", "certificates", "steps", "gates")
     ]
     statements += [("INSERT INTO sites VALUES (?,?,?,?)", row) for row in auditor.new_sites]
     for found in auditor.found:
@@ -64,7 +65,7 @@ class Auditor(Rerun):
         super().__init__(source, expected)
         self.sites = sites
         self.new_sites: list[tuple[int, str, str, int]] = []
-        self.measurements: list[StepStatistics] = []
+        self.measurements: list[StepStatistics | Stretch] = []
         self.found: list[Found] = []
         self._census = Census(source, certify=True)
         self._scan()

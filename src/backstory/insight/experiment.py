@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -234,7 +235,8 @@ class Expected:
 
 def expected_of(run: Run, start: int = 0) -> Expected:
     """What a rerun of ``run`` from step ``start`` on must reproduce."""
-    losses = dict(run._rows("SELECT step, loss FROM steps WHERE step > ?", start))
+    known = zip(run.steps.tolist(), run.losses.tolist(), strict=True)
+    losses = {step: None if math.isnan(loss) else loss for step, loss in known if step > start}
     orders = run._rows("SELECT step, samples FROM orders WHERE step >= ? ORDER BY rowid", start)
     return Expected(losses, orders, max(losses, default=start), run.meta.get("status") == "finished")
 
@@ -285,9 +287,7 @@ class Rerun(Listener, Watched):
             self.parted = self.parted or error
             raise
 
-    @property
-    def sees_before(self) -> bool:
-        return False
+    sees = staticmethod(lambda step: False)
 
     def before_step(self) -> None:
         pass

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import atexit
 import json
-import math
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from backstory.errors import RunError
 from backstory.insight.census import Census, Found
-from backstory.insight.source import Listener, Source, rows
+from backstory.insight.packed import StepStatistics, Stretch, rows
+from backstory.insight.source import Listener, Source
 from backstory.insight.store import Writer
 
 __all__ = ["Recorder", "never", "powers_of_two"]
@@ -37,11 +37,12 @@ class Recorder(Listener):
     """Stores what it sees of ``source`` through a writer."""
 
     harmless = True
+    patient = True
 
     def __init__(self, source: Source, scan_at: Callable[[int], bool], every: int, certify: bool) -> None:
         source.every = every
         self.source = source
-        self._scan_at = scan_at
+        self.sees = scan_at
         self._census = Census(source, certify)
         self._first = self._census.take()
         if not self._first.sites:
@@ -51,7 +52,8 @@ class Recorder(Listener):
                 instead="a model with nn.ReLU() or relu(x)",
             )
         self._indices: dict[str, int] = {}
-        self._noted_nan = False
+        self._non_finite: tuple[int, float] | None = None
+        self._warned = False
 
     def start(self, writer: Writer) -> None:
         """Begin to write: parameters, sites, what is born dead, and the first snapshot."""
@@ -62,6 +64,7 @@ class Recorder(Listener):
             writer.put("parameters", i, name, str(list(shape)))
         self._note_scan(self._first)
         self.snapshot()
+        writer.ask(_asking(weakref.ref(self)))
         writer.start()
         self.source.attach(self)
 
@@ -108,31 +111,42 @@ class Recorder(Listener):
             self.writer.put("sites", index, name, op, units)
         return index
 
-    @property
-    def sees_before(self) -> bool:
-        return self._scan_at(self.source.step + 1)
-
     def before_step(self) -> None:
-        if self._scan_at(self.source.step + 1):
+        if self.sees(self.source.step + 1):
             self._census.before_step()
 
     def after_step(self) -> None:
         self.write()
-        if self._scan_at(self.source.step):
+        if self.sees(self.source.step):
             self._try_scan()
+
+    def collect(self) -> None:
+        self.write(rest=True)
 
     def write(self, rest: bool = False) -> None:
         """Hand on what was measured and noticed."""
-        for entry in self.source.measured(rest):
-            self.writer.add(rows, (entry,))
-            if entry.loss is not None and not math.isfinite(entry.loss) and not self._noted_nan:
-                self._note_non_finite(entry.step, entry.loss)
+        self._add(self.source.measured(rest))
         while self.source.notes:
             self.writer.put("findings", *self.source.notes.pop(0))
+        if self._non_finite is not None and not self._warned:
+            self._warn_of(*self._non_finite)
 
-    def _note_non_finite(self, step: int, loss: float) -> None:
-        self._noted_nan = True
-        self.writer.put("findings", step, "non-finite-loss", str(loss))
+    def fetch(self) -> None:
+        """Hand on what waits in the logs of compiled steps, from whatever thread."""
+        if self.source.alive:
+            self._add(self.source.waiting())
+            if self._non_finite is not None and not self._warned:
+                self.source.hurry()  # to be warned of in the training's own thread
+
+    def _add(self, entries: Sequence[StepStatistics | Stretch]) -> None:
+        for entry in entries:
+            self.writer.add(rows, (entry,))
+            if self._non_finite is None and (found := entry.non_finite()) is not None:
+                self._non_finite = found
+                self.writer.put("findings", found[0], "non-finite-loss", str(found[1]))
+
+    def _warn_of(self, step: int, loss: float) -> None:
+        self._warned = True
         warnings.warn(
             f"the loss is {loss} at step {step}; backstory goes on recording, and so does your training",
             RuntimeWarning,
@@ -161,6 +175,17 @@ class Recorder(Listener):
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def _asking(recorder: weakref.ref[Recorder]) -> Callable[[], None]:
+    """What a writer does before it commits; it keeps no recorder alive."""
+
+    def ask() -> None:
+        live = recorder()
+        if live is not None:
+            live.fetch()
+
+    return ask
 
 
 def _write_rest(recorder: weakref.ref[Recorder]) -> None:

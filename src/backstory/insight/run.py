@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from backstory.errors import ArgumentError, ReplayError, RunError
+from backstory.insight import packed
 from backstory.insight.certificate import Certificate
 from backstory.insight.lifetable import Event, LifeTable, life_table
 from backstory.insight.record import Recorder, powers_of_two
@@ -53,22 +54,17 @@ class Run:
     @property
     def steps(self) -> np.ndarray:
         """The numbers of the recorded updates."""
-        return np.array([row[0] for row in self._rows("SELECT step FROM steps ORDER BY step")], np.int64)
+        return packed.steps_of(self._rows("SELECT numbers FROM steps"))
 
     @property
     def losses(self) -> np.ndarray:
         """The loss before each update; NaN where it was NaN, or where no backward pass was seen."""
-        rows = self._rows("SELECT loss FROM steps ORDER BY step")
-        return np.array([_or_nan(loss) for (loss,) in rows])
+        return packed.losses_of(self._rows("SELECT numbers, losses FROM steps"))
 
     @property
     def rates(self) -> np.ndarray:
         """The learning rate of every parameter group at every step; NaN before the group was added."""
-        rows = [np.frombuffer(blob) for (blob,) in self._rows("SELECT rates FROM steps ORDER BY step")]
-        table = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
-        for step, rates in zip(table, rows, strict=True):
-            step[: len(rates)] = rates
-        return table
+        return packed.rates_of(self._rows("SELECT numbers, rates FROM steps"))
 
     def norms(self) -> dict[str, np.ndarray]:
         """Per parameter an array (3, steps): the 2-norms of its gradient, of its change and of its weights.
@@ -77,22 +73,15 @@ class Run:
         for the steps up to the next.
         """
         names = [name for (name,) in self._rows("SELECT name FROM parameters ORDER BY parameter")]
-        rows = self._rows("SELECT gradients, changes, weights FROM steps ORDER BY step")
-        table = np.full((len(rows), 3, len(names)), np.nan)
-        weights = np.full(len(names), np.nan)
-        for i, (gradients, changes, taken) in enumerate(rows):
-            weights = weights if taken is None else np.frombuffer(taken)
-            if gradients is not None:
-                table[i, 0], table[i, 1] = np.frombuffer(gradients), np.frombuffer(changes)
-            table[i, 2] = weights
+        rows = self._rows("SELECT numbers, gradients, changes, weights FROM steps")
+        table = packed.norms_of(rows, len(names))
         return {name: table[:, :, i].T for i, name in enumerate(names)}
 
     def gates(self, site: Site | str) -> tuple[np.ndarray, np.ndarray]:
         """The steps, and per step and unit the share of the batch for which the gate was open."""
         found = self._site(site)
-        rows = self._rows("SELECT step, samples, open FROM gates WHERE site = ? ORDER BY step", found.index)
-        shares = [np.frombuffer(blob, np.uint32) / max(samples, 1) for _, samples, blob in rows]
-        return np.array([row[0] for row in rows], np.int64), np.array(shares).reshape(len(rows), found.units)
+        rows = self._rows("SELECT numbers, samples, open FROM gates WHERE site = ?", found.index)
+        return packed.gates_of(rows, found.units)
 
     def _site(self, site: Site | str) -> Site:
         name = site if isinstance(site, str) else site.name
@@ -250,13 +239,15 @@ class Recording(Run, Watched):
     def order(self, samples: Any) -> Any:
         self._check_open("order()")
         if self._recorder.source.alive:
+            self._recorder.fetch()
             self._writer.put("orders", self.step, np.asarray(samples).astype(np.int64).tobytes())
         return samples
 
     def log(self, **metrics: float) -> None:
         self._check_open("log()")
-        for name, value in metrics.items():
-            if self._recorder.source.alive:
+        if self._recorder.source.alive:
+            self._recorder.fetch()
+            for name, value in metrics.items():
                 self._writer.put("metrics", self.step, name, float(value))
 
     def _check_open(self, what: str) -> None:
@@ -273,10 +264,12 @@ class Recording(Run, Watched):
 
     def take_snapshot(self) -> None:
         self._check_open("take_snapshot()")
+        self._recorder.fetch()
         self._recorder.snapshot()
 
     def scan(self) -> None:
         self._check_open("scan()")
+        self._recorder.fetch()
         self._recorder.scan()
 
     def close(self, status: str = "finished") -> None:

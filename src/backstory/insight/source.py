@@ -11,7 +11,7 @@ import importlib
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
@@ -20,63 +20,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from backstory.insight.packed import StepStatistics, Stretch
     from backstory.insight.scan import SiteScan
     from backstory.insight.snapshot import Snapshot
     from backstory.insight.updates import Before
 
 __all__ = [
-    "GATES",
-    "STEP",
     "Asked",
     "Front",
     "Layer",
     "Listener",
     "Source",
-    "StepStatistics",
     "entry_of",
-    "rows",
     "source_of",
     "torch_adapter",
 ]
-
-STEP = "INSERT OR REPLACE INTO steps VALUES (?,?,?,?,?,?,?)"
-GATES = "INSERT OR REPLACE INTO gates VALUES (?,?,?,?)"
-
-
-class StepStatistics(NamedTuple):
-    """One step: the loss, squared norms per parameter, and per site the samples and open counts.
-
-    Norms are ``None`` and ``opened`` is empty at a step that was not measured. ``rates`` are the
-    learning rates of the parameter groups.
-    """
-
-    step: int
-    loss: float | None
-    backwards: int
-    rates: tuple[float, ...]
-    gradients: Sequence[float] | None
-    changes: Sequence[float] | None
-    weights: Sequence[float] | None
-    opened: Mapping[int, Sequence[Any]]
-
-
-def rows(entry: StepStatistics) -> list[tuple[str, tuple[Any, ...]]]:
-    """The rows of a step in the store."""
-    norms = (_norms(entry.gradients), _norms(entry.changes), _norms(entry.weights))
-    rates = np.array(entry.rates, np.float64).tobytes()
-    found: list[tuple[str, tuple[Any, ...]]] = [
-        (STEP, (entry.step, entry.loss, entry.backwards, rates, *norms))
-    ]
-    for index, (samples, counts) in entry.opened.items():
-        found.append((GATES, (entry.step, index, samples, counts.astype(np.uint32).tobytes())))
-    return found
-
-
-def _norms(squares: Sequence[float] | None) -> bytes | None:
-    if squares is None:
-        return None
-    with np.errstate(all="ignore"):
-        return np.sqrt(np.array(squares, np.float64)).tobytes()
 
 
 def entry_of(shape: Sequence[int], axis: int, unit: int, row: int) -> tuple[int, ...]:
@@ -142,11 +100,11 @@ class Listener(ABC):
 
     #: Whether a failure ends the listening with a warning, so that the user's training goes on.
     harmless = False
+    #: Whether it need not hear of a compiled step at once, if it does not see it: see :meth:`collect`.
+    patient = False
 
-    @property
-    def sees_before(self) -> bool:
-        """Whether :meth:`before_step` of the coming step asks the source for anything."""
-        return True
+    #: Whether the listener looks at the source before and after this update.
+    sees: Callable[[int], bool] = staticmethod(lambda step: True)
 
     @abstractmethod
     def before_step(self) -> None:
@@ -155,6 +113,9 @@ class Listener(ABC):
     @abstractmethod
     def after_step(self) -> None:
         """It has; the source's ``step`` is the number of updates so far."""
+
+    def collect(self) -> None:  # noqa: B027
+        """Steps that a patient listener was not told of can be fetched: ``measured(rest=True)``."""
 
     def site_index(self, name: str, op: str, units: int) -> int:
         """The number of the site ``name`` in the run."""
@@ -246,8 +207,15 @@ class Source(ABC):
         """See nothing more; the model and the optimizer are as they were."""
 
     @abstractmethod
-    def measured(self, rest: bool = False) -> list[StepStatistics]:
+    def measured(self, rest: bool = False) -> Sequence[StepStatistics | Stretch]:
         """The statistics of steps that are over, as far as they are at hand; with ``rest`` all of them."""
+
+    def waiting(self) -> list[Stretch]:
+        """Steps that are over and wait to be fetched, by whatever thread."""
+        return []
+
+    def hurry(self) -> None:  # noqa: B027
+        """Have a patient listener :meth:`~Listener.collect` with the next step."""
 
     @abstractmethod
     def scan(self, peaks: bool = False) -> dict[str, SiteScan]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,17 @@ import numpy as np
 from backstory.arrays import Generator
 from backstory.graph import Context, context
 from backstory.insight.attach import Attachment
+from backstory.insight.logged import Logs, Mode, may_wait, traced_square, whole_square
+from backstory.insight.packed import WEIGHTS_EVERY, StepStatistics, Stretch, weighed
 from backstory.insight.scan import local_derivative
 from backstory.insight.sites import site_name
-from backstory.insight.source import StepStatistics
+from backstory.insight.source import Listener
 from backstory.nn import Module
 from backstory.ops import Op
 from backstory.optim import Optimizer
 from backstory.tensor import Tensor
 
 __all__ = ["Statistics"]
-
-# Weights move by a thousandth or so per step: their norms need not be taken anew at every one.
-WEIGHTS_EVERY = 8
 
 
 class Statistics(Attachment):
@@ -37,6 +37,34 @@ class Statistics(Attachment):
         self._gradients: list[float] | None = None
         self._squares: Any = None  # of a compiled step: of gradients, changes, weights
         self._tensors = [p for _, p in self.parameters]
+        self._logs = Logs(optimizer)
+        self._sees: Callable[[int], bool] = bool
+
+    def attach(self, listener: Listener) -> None:
+        super().attach(listener)
+        self._sees = listener.sees
+        self._period = math.lcm(max(self.every, 1), WEIGHTS_EVERY)
+        made: dict[Mode, Mode] = {}
+        self._seen, self._unseen = (
+            [made.setdefault(mode, mode) for mode in self._modes(seen)] for seen in (True, False)
+        )
+        self.expect()
+
+    def _modes(self, seen: bool) -> Iterator[Mode]:
+        """The modes of the steps of one period."""
+        for step in range(self._period):
+            measuring = self.every > 0 and step % self.every == 0
+            yield Mode(measuring, measuring and weighed(step + 1), seen)
+
+    def expect(self) -> None:
+        """Say what the coming step is to compute, which no row precedes."""
+        self._logs.pause()
+        modes = self._seen if self._sees(self.step + 1) else self._unseen
+        self.coming = modes[self.step % self._period]
+
+    def stepped(self) -> None:
+        super().stepped()
+        self.expect()
 
     def begin(self, model: Module) -> bool:
         if not super().begin(model) or not self.measuring or self._elsewhere():
@@ -68,7 +96,9 @@ class Statistics(Attachment):
             index = self._by_key[key] = self._index(site_name(key), op.name, derivative.shape[1])
         trace = context().trace
         if trace is not None:
-            counts = trace.namespace.sum(open_gates(derivative).astype(np.int32), axis=0)
+            # As floats, in lanes as wide as those of the activation; they are exact up to so many rows.
+            exact = np.float32 if len(derivative) < 1 << 24 else np.float64
+            counts = trace.namespace.sum(open_gates(derivative).astype(exact), axis=0)
             trace.tell(self, "opened", index, len(derivative), counts)
         else:
             self.opened(index, len(derivative), open_counts(derivative))
@@ -82,35 +112,58 @@ class Statistics(Attachment):
             seen[0] += rows
             seen[1] = seen[1] + counts.astype(np.uint32)
 
-    def mode(self) -> Any:
-        assert self.listener is not None, "what is not listened to is not followed"
-        weights = self.measuring and (self.step + 1) % WEIGHTS_EVERY == 1
-        return super().mode(), self.measuring, weights, self.listener.sees_before
-
     def traced_step(self, trace: Any) -> None:
-        xp, (_, measuring, weighed, seen) = trace.namespace, self.mode()
+        mode: Mode = self.coming
         squares: list[Any] = [None, None, None]
-        if measuring:
+        if mode.measuring:
             changes = self._changes
             self.optimizer.changes, self._changes = None, {}
             moved = [changes.get(p) for p in self._tensors]
             gradients = [None if p.grad is None else p.grad.array for p in self._tensors]
-            values = [p.array for p in self._tensors] if weighed else None
+            values = [p.array for p in self._tensors] if mode.weighed else None
             for place, arrays in enumerate((gradients, moved, values)):
                 if arrays is not None:
-                    squares[place] = [0.0 if x is None else _traced_square(xp, x) for x in arrays]
-        gradients = [p.grad.array for p in self._tensors if p.grad is not None] if seen else []
-        owners = [name for name, p in self.parameters if p.grad is not None] if seen else []
+                    squares[place] = [0.0 if x is None else traced_square(trace.namespace, x) for x in arrays]
+        gradients = [p.grad.array for p in self._tensors if p.grad is not None] if mode.seen else []
+        owners = [name for name, p in self.parameters if p.grad is not None] if mode.seen else []
         trace.tell(self, "computed_step", squares, owners, gradients)
 
     def computed_step(self, squares: Any, owners: Any, gradients: Any) -> None:
         """A compiled step is over: the squares of all norms, and the gradients of the parameters named."""
         assert self.listener is not None, "what is not listened to is not followed"
-        if self.listener.sees_before:
+        if self.listener.sees(self.step + 1):
             self.complete(dict(zip(owners, gradients, strict=True)))
             self.tell("before_step")
-        self._squares = [None if part is None else [float(x) for x in part] for part in squares]
+        self._squares = [None if part is None else [float(whole_square(x)) for x in part] for part in squares]
         self.stepped()
+
+    def may_wait(self, events: Sequence[tuple[Any, ...]]) -> bool:
+        """Whether what a compiled step tells can be read later: one whole step that nobody sees."""
+        assert self.listener is not None, "what is not listened to is not followed"
+        return self.listener.patient and not self.coming.seen and may_wait(events)
+
+    def noted(self, log: Any) -> None:
+        """A compiled step is over, and its row is in the log."""
+        if self._open:  # gates of passes outside of it count with this step
+            log.withdraw()
+            self.computed(log.told())
+            return
+        if self._losses:  # their gradients were cleared
+            self._losses.clear()
+        step = self.step + 1
+        if self._logs.row(log, step):
+            self.step = step
+            self.tell("collect")
+            self._logs.clear()
+        self.step = step
+        modes = self._seen if self._sees(step + 1) else self._unseen
+        self.coming = modes[step % self._period]
+
+    def waiting(self) -> list[Stretch]:
+        return self._logs.taken()
+
+    def hurry(self) -> None:
+        self._logs.hurry()
 
     def complete(self, gradients: Mapping[str, np.ndarray]) -> None:
         """What :meth:`prepare` remembered of the parameters gets its gradients."""
@@ -128,27 +181,25 @@ class Statistics(Attachment):
             self._changes = self.optimizer.changes
             self._gradients = [_square(p.grad.array) if p.grad is not None else 0.0 for p in self._tensors]
 
-    def measured(self, rest: bool = False) -> list[StepStatistics]:
-        if rest:
-            return []
+    def measured(self, rest: bool = False) -> list[StepStatistics | Stretch]:
+        waited: list[StepStatistics | Stretch] = [*self._logs.taken()]
+        return waited if rest else [*waited, self._measured()]
+
+    def _measured(self) -> StepStatistics:
+        """The step that is just over."""
         step, loss, backwards = self.step, self.loss, len(self._losses)
         rates = tuple(float(group["lr"]) for group in self.optimizer.param_groups)
         gradients, opened = self._gradients, self._open
         if self._squares is not None:
             (gradients, moved, weights), self._squares, self._open = self._squares, None, {}
-            return [StepStatistics(step, loss, backwards, rates, gradients, moved, weights, opened)]
+            return StepStatistics(step, loss, backwards, rates, gradients, moved, weights, opened)
         if gradients is None:
-            return [StepStatistics(step, loss, backwards, rates, None, None, None, {})]
+            return StepStatistics(step, loss, backwards, rates, None, None, None, {})
         changes = self._changes
         self.optimizer.changes, self._changes, self._gradients, self._open = None, {}, None, {}
         moved = [_square(changes[p]) if p in changes else 0.0 for p in self._tensors]
-        weights = [_square(p.array) for p in self._tensors] if step % WEIGHTS_EVERY == 1 else None
-        return [StepStatistics(step, loss, backwards, rates, gradients, moved, weights, opened)]
-
-
-def _traced_square(xp: Any, x: Any) -> Any:
-    x = xp.astype(x, np.float64)
-    return xp.sum(x * x)
+        weights = [_square(p.array) for p in self._tensors] if weighed(step) else None
+        return StepStatistics(step, loss, backwards, rates, gradients, moved, weights, opened)
 
 
 def open_gates(derivative: Any) -> Any:

@@ -22,7 +22,7 @@ from backstory.errors import RunError
 
 __all__ = ["FORMAT", "Reader", "Writer", "database", "transaction"]
 
-FORMAT = 2
+FORMAT = 3
 APPLICATION_ID = 0x62737479  # "bsty"
 COMMIT_SECONDS = 0.8
 SMALLEST = 512  # bytes that any SQLite database has: one page
@@ -32,10 +32,11 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE sites (site INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, op TEXT NOT NULL,
                     units INTEGER NOT NULL);
 CREATE TABLE parameters (parameter INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, shape TEXT NOT NULL);
-CREATE TABLE steps (step INTEGER PRIMARY KEY, loss REAL, backwards INTEGER NOT NULL,
-                    rates BLOB NOT NULL, gradients BLOB, changes BLOB, weights BLOB);
-CREATE TABLE gates (step INTEGER, site INTEGER, samples INTEGER NOT NULL, open BLOB NOT NULL,
-                    PRIMARY KEY (step, site)) WITHOUT ROWID;
+CREATE TABLE steps (step INTEGER PRIMARY KEY, numbers BLOB NOT NULL, losses BLOB NOT NULL,
+                    backwards INTEGER NOT NULL, rates BLOB NOT NULL,
+                    gradients BLOB, changes BLOB, weights BLOB);
+CREATE TABLE gates (step INTEGER, site INTEGER, samples INTEGER NOT NULL, numbers BLOB NOT NULL,
+                    open BLOB NOT NULL, PRIMARY KEY (step, site)) WITHOUT ROWID;
 CREATE TABLE scans (step INTEGER, site INTEGER, states BLOB NOT NULL, PRIMARY KEY (step, site)) WITHOUT ROWID;
 CREATE TABLE events (step INTEGER NOT NULL, after INTEGER NOT NULL, site INTEGER NOT NULL,
                      unit INTEGER NOT NULL, kind TEXT NOT NULL);
@@ -68,6 +69,7 @@ class Writer:
         _claim(path)
         self.path = path
         self._worker = _Worker(path)
+        self.ask = self._worker.ask
         self.flush = self._worker.flush
         self.add = self._worker.add
         self.start = self._worker.start
@@ -101,6 +103,7 @@ class _Worker:
         self._done = threading.Condition()
         self._asked = self._served = 0
         self._closing = self._failed = False
+        self._more: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._work, name="backstory-writer", daemon=True)
 
     def start(self) -> None:
@@ -115,6 +118,10 @@ class _Worker:
         """
         if not self._failed:
             self._rows.append((statement, row))
+
+    def ask(self, more: Callable[[], None]) -> None:
+        """Call ``more`` before every commit, in the writer's thread: it adds what waits elsewhere."""
+        self._more = more
 
     def flush(self) -> None:
         """Return once everything added so far is committed."""
@@ -173,6 +180,7 @@ class _Worker:
         with self._done:
             asked = self._asked
         closing_now = self._closing
+        self._more()
         rows: dict[str, list[tuple[Any, ...]]] = {}
         for _ in range(len(self._rows)):
             statement, row = self._rows.popleft()

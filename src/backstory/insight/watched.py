@@ -77,9 +77,7 @@ class Following(Listener, Watched):
         """The number of updates so far."""
         return self.source.step
 
-    @property
-    def sees_before(self) -> bool:
-        return False
+    sees = staticmethod(lambda step: False)
 
     def before_step(self) -> None:
         pass

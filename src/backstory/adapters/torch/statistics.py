@@ -19,12 +19,11 @@ from backstory.adapters.torch.changes import Changes, norms
 from backstory.adapters.torch.fetch import Parcel
 from backstory.adapters.torch.scan import Autocast
 from backstory.adapters.torch.sites import Key, SiteMode, default_axis, is_calling, is_repeated, on_top
+from backstory.insight.packed import StepStatistics, weighed
 from backstory.insight.sites import site_name
-from backstory.insight.source import StepStatistics
 
 __all__ = ["Measured", "Statistics"]
 
-WEIGHTS_EVERY = 8  # as for backstory's own models
 FETCH_STEPS, FETCH_SECONDS = 64, 0.5
 
 #: One step, and per site the number of entries per unit and the open ones of each unit.
@@ -145,7 +144,7 @@ class Statistics(Attachment):
         if self._measured and changes is not None:
             with torch.no_grad():
                 found = changes.after()
-                if self.step % WEIGHTS_EVERY == 1:
+                if weighed(self.step):
                     found += norms([p.detach() for p in self._tensors])
                 if self._spread:
                     found = [x.to(found[0].device) for x in found]

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from backstory.adapters.torch.statistics import Measured, Statistics
-from backstory.insight.source import StepStatistics
+from backstory.insight.packed import StepStatistics
 
 if TYPE_CHECKING:
     from backstory.adapters.torch.ranks import Ranks
