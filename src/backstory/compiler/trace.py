@@ -309,10 +309,9 @@ class Trace:
     # Followers
 
     def follow(self, follower: Any) -> None:
-        """``follower`` hears after each call what :meth:`tell` collects, as long as its mode (``coming``) is this.
+        """``follower`` hears of each call what :meth:`tell` collects, as long as ``coming`` stays the same.
 
-        Where it ``may_wait(events)``, a log notes that for ``noted(log)``; else it is for ``computed(events)``,
-        and ``prepare()`` comes before each run.
+        By ``noted(log)`` where it ``may_wait(events)``, else by ``prepare()`` and ``computed(events)``.
         """
         self.followers.setdefault(id(follower), (follower, follower.coming))
 
