@@ -309,10 +309,7 @@ class Trace:
     # Followers
 
     def follow(self, follower: Any) -> None:
-        """``follower`` hears of each call what :meth:`tell` collects, as long as ``coming`` stays the same.
-
-        By ``noted(log)`` where it ``may_wait(events)``, else by ``prepare()`` and ``computed(events)``.
-        """
+        """``follower`` hears what :meth:`tell` collects, in every call for which its ``coming`` is the same."""
         self.followers.setdefault(id(follower), (follower, follower.coming))
 
     def tell(self, follower: Any, *event: Any) -> None:

@@ -117,7 +117,7 @@ def rows(entry: StepStatistics | Stretch) -> list[tuple[str, Row]]:
     losses, rates = found.losses.astype(np.float64).tobytes(), found.rates.tobytes()
     made: list[tuple[str, Row]] = [(STEPS, (step, numbers, losses, found.backwards, rates, *norms))]
     for index, (samples, counts) in found.opened.items():
-        packed = counts.astype(np.min_scalar_type(samples)).tobytes()
+        packed = counts.astype(np.min_scalar_type(int(samples))).tobytes()
         made.append((GATES, (step, index, samples, numbers, packed)))
     return made
 

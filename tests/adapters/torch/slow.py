@@ -100,7 +100,10 @@ def gates_of(run: Any, site: str) -> list[tuple[int, int, list[int]]]:
     """(step, entries, open entries of every unit) as stored."""
     query = "SELECT step, samples, open FROM gates JOIN sites USING (site) WHERE name = ? ORDER BY step"
     rows = run._rows(query, site)
-    return [(step, samples, np.frombuffer(blob, np.uint32).tolist()) for step, samples, blob in rows]
+    return [
+        (step, samples, np.frombuffer(blob, np.min_scalar_type(samples)).tolist())
+        for step, samples, blob in rows
+    ]
 
 
 def states_of(run: Any, site: str) -> list[tuple[int, list[int]]]:
