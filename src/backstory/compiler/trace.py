@@ -309,7 +309,7 @@ class Trace:
     # Followers
 
     def follow(self, follower: Any) -> None:
-        """``follower`` hears what :meth:`tell` collects, in every call for which its ``coming`` is the same."""
+        """``follower`` hears what :meth:`tell` collects, in calls with the same ``coming``."""
         self.followers.setdefault(id(follower), (follower, follower.coming))
 
     def tell(self, follower: Any, *event: Any) -> None:
