@@ -75,7 +75,6 @@ class Native(Program):
         self._kept: list[np.ndarray] = []
         self.routines: dict[Unit, list[Call]] = {}
         self._chains: list[Chain] = []
-        self._logs: list[Log] = []
         self._steps = self._built()
 
     @property
@@ -305,7 +304,6 @@ class Native(Program):
         if not self._tables or self._steps[-1] is not self._tables[-1].run:
             self._tables.append(Table())
             self._steps.append(self._tables[-1].run)
-        self._logs.append(log)
         self._tables[-1].add(kernel("note", NOTE), log.words())
 
     def run(self) -> None:
