@@ -67,3 +67,10 @@ def test_a_result_may_be_a_view_of_a_view(view, build):
     for _ in range(2):
         same([step(x).numpy()], [view(x).numpy()])
         x = x + 1
+
+
+@pytest.mark.parametrize("build", BUILDERS.values(), ids=list(BUILDERS))
+def test_a_tensor_from_outside_is_returned_itself_though_the_step_does_nothing_with_it(build):
+    step = backstory.compile(lambda x: (x * 2, ONES), build=build)
+    for _ in range(2):
+        assert step(backstory.zeros(2))[1] is ONES

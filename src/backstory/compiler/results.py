@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from backstory.compiler.calling import Code
 from backstory.compiler.numbers import HostNumber
 from backstory.compiler.symbols import Symbol
@@ -57,7 +59,8 @@ class Results:
         for gradient in self._trace.gradients.values():
             if x is gradient.after:
                 return f"{self._known(gradient.tensor)}._grad"
-        if id(x) in self._trace.lifted:
+        untouched = not x.level and isinstance(x.array, np.ndarray)
+        if untouched or id(x) in self._trace.lifted:
             return self._known(x)
         if x.level or not isinstance(x.array, Symbol):
             raise TraceError(
