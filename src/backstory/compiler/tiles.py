@@ -25,6 +25,8 @@ __all__ = ["DEPTH", "PANELS", "Tiles"]
 DEPTH = 384
 PANELS = 288 << 10
 """So many bytes of panels are kept at a time."""
+_FEW = 4
+"""For so few strips only as many panels are kept at a time as the first cache holds."""
 _ALIASED = 256
 """Columns of A a multiple of so many bytes apart compete for the same places of the first cache."""
 
@@ -328,7 +330,9 @@ class Tiles:
         batch, rows, columns, inner = words[:4]
         a, b, c = (words[4:8], words[8:12], words[12:])
         depth = self._share(f, inner, DEPTH, 1)
-        most = f.floor(f.value(f"sdiv i64 {room}, {depth}"), self.width)
+        few = f.compare("sle", rows, _FEW * self.rows)
+        space = f.value(f"select i1 {few}, i64 {room // 16}, i64 {room}")
+        most = f.greatest(f.floor(f.value(f"sdiv i64 {space}, {depth}"), self.width), self.width)
         group = self._share(f, columns, most, self.width)
         copies = self._copies(f, a, columns)
         with f.loop(0, batch) as n:
@@ -364,7 +368,7 @@ class Tiles:
         """Whether strips of A are copied: they are read often, and lie where caches would not keep them."""
         apart = f.value(f"and i64 {a[3]}, {_ALIASED // self.size - 1}")
         aliased = f.compare("eq", f.value(f"or i64 {apart}, {f.subtract(a[2], 1)}"), 0)
-        return f.value(f"and i1 {aliased}, {f.compare('sge', columns, 4 * self.width)}")
+        return f.value(f"and i1 {aliased}, {f.compare('sge', columns, 8 * self.width)}")
 
     def _rows(self, f: Function, rows: str, a: tuple[str, ...], between: str, c: tuple[str, ...]) -> None:
         """All strips below each other: as high ones as there are, and one of the rows that are left."""
