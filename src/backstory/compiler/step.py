@@ -1,7 +1,8 @@
 """``compile``: a function whose calls run a program instead of Python.
 
 A call asks the programs that there are, the one used last first, whether they fit, and traces the function
-where none does. Calls under a transform, or inside another compiled step, run the function itself.
+where none does. Calls under a transform, or inside another compiled step, run the function itself; what
+``func.grad``, ``vmap`` and the other transforms of functions make of a compiled function is compiled.
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Step:
         functools.update_wrapper(self, function, updated=())
         self._function, self._strict, self._maxsize, self._build = function, strict, maxsize, build
         self._bound: list[Bound] = []  # the one used last is first
+        self._transforms: dict[Any, Step] = {}
         self._lock = threading.RLock()
         self._hits = self._misses = 0
         self._refused = False
@@ -196,6 +198,18 @@ class Step:
         """Forget all programs."""
         with self._lock:
             self._bound.clear()
+            self._transforms.clear()
+
+    def __transformed__(self, key: Any, make: Callable[[Any], Any]) -> Step:
+        """What a transform makes of the function, compiled; the same as before for an equal ``key``."""
+        try:
+            found = self._transforms.get(key)
+        except TypeError:  # a dict among the options: nothing is remembered
+            return Step(make(self._function), self._strict, self._maxsize, self._build)
+        if found is None:
+            found = Step(make(self._function), self._strict, self._maxsize, self._build)
+            found = self._transforms.setdefault(key, found)
+        return found
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)

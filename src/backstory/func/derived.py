@@ -11,6 +11,7 @@ from backstory.errors import ArgumentError
 from backstory.func import tree
 from backstory.func.forward import jacfwd, jvp
 from backstory.func.reverse import Argnums, chosen, grad, jacrev
+from backstory.func.transforming import transform
 from backstory.tensor import Tensor
 
 __all__ = ["Choice", "functional_call", "hessian", "hvp", "jacobian"]
@@ -43,6 +44,7 @@ class Choice:
         return self.reason
 
 
+@transform
 def jacobian(
     function: Function, argnums: Argnums = 0, mode: str | None = None, explain: bool = False
 ) -> Function:
@@ -87,6 +89,7 @@ def _entries(leaves: list[Any]) -> int:
     return sum(x.numel() if isinstance(x, Tensor) else 1 for x in leaves)
 
 
+@transform
 def hessian(function: Function, argnums: Argnums = 0) -> Function:
     """A function that computes the second derivatives: forward mode over reverse mode.
 

@@ -16,6 +16,7 @@ from backstory.errors import ArgumentError, ShapeError, VersionError
 from backstory.func import tree
 from backstory.func.mapping import vmap
 from backstory.func.reverse import Argnums, _split, chosen, float_tensor, replaced
+from backstory.func.transforming import transform
 from backstory.graph import Held, Level, context
 from backstory.history import Shared
 from backstory.ops import Op
@@ -291,6 +292,7 @@ def _last_uses(tape: list[_Entry], ends: list[Any]) -> list[list[int]]:
     return last[::-1]
 
 
+@transform
 def jacfwd(
     function: Function,
     argnums: Argnums = 0,

@@ -11,6 +11,7 @@ from backstory.errors import ArgumentError, BoundsError, ShapeError
 from backstory.func import tree
 from backstory.func.batched import Batched, first_axis
 from backstory.func.level import VmapLevel
+from backstory.func.transforming import transform
 from backstory.graph import context
 from backstory.history import Shared
 from backstory.ops import TABLE
@@ -21,6 +22,7 @@ __all__ = ["vmap"]
 RANDOMNESS = ("error", "different", "same")
 
 
+@transform
 def vmap(
     function: Callable[..., Any],
     in_dims: Any = 0,

@@ -13,6 +13,7 @@ from backstory.autograd.walk import walk
 from backstory.errors import ArgumentError, DtypeError, ShapeError
 from backstory.func import tree
 from backstory.func.mapping import vmap
+from backstory.func.transforming import transform
 from backstory.graph import Level, context
 from backstory.tensor import Tensor, as_tensor, wrap
 
@@ -22,6 +23,7 @@ Function = Callable[..., Any]
 Argnums = int | tuple[int, ...]
 
 
+@transform
 def grad(function: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
     """A function that computes the gradient of ``function``, whose result is one number.
 
@@ -45,6 +47,7 @@ def grad(function: Function, argnums: Argnums = 0, has_aux: bool = False) -> Fun
     return gradient
 
 
+@transform
 def value_and_grad(function: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
     """A function that returns (value, gradient); with ``has_aux`` ((value, anything), gradient).
 
@@ -70,6 +73,7 @@ def value_and_grad(function: Function, argnums: Argnums = 0, has_aux: bool = Fal
     return both
 
 
+@transform
 def grad_and_value(function: Function, argnums: Argnums = 0, has_aux: bool = False) -> Function:
     """PyTorch's order: a function that returns (gradient, value)."""
     both = value_and_grad(function, argnums, has_aux)
@@ -124,6 +128,7 @@ def vjp(function: Function, *primals: Any, has_aux: bool = False) -> tuple[Any, 
     return (values, pullback, aux) if has_aux else (values, pullback)
 
 
+@transform
 def jacrev(
     function: Function, argnums: Argnums = 0, has_aux: bool = False, chunk_size: int | None = None
 ) -> Function:
