@@ -24,7 +24,7 @@ from backstory.compiler.unit import Unit
 
 __all__ = ["FEWEST", "LEAST", "WHOLE", "Access", "Chain", "Cut", "bands", "chains", "lane"]
 
-LEAST = 16_000.0
+LEAST = 32_000.0
 """Nanoseconds of work that are worth waking another core."""
 FEWEST = 2
 """So many lanes a band has at least."""
