@@ -9,6 +9,7 @@ from compiler.steps import BUILDERS, same, values
 import backstory
 from backstory import func, nn
 from backstory.autograd import Function, grad
+from backstory.errors import GraphError
 from backstory.nn import functional as F
 
 
@@ -79,6 +80,32 @@ def test_derivatives_of_derivatives_of_a_compiled_function(compiled):
     exact = 2 * np.cos([0.3, -0.7]) - np.array([0.3, -0.7]) * np.sin([0.3, -0.7])
     np.testing.assert_allclose(second.numpy(), exact, rtol=1e-5)
     assert expected is not None
+
+
+def test_a_second_derivative_does_not_run_once_more_what_does_more_than_compute(compiled):
+    w, layer = backstory.tensor([1.0, 2.0], requires_grad=True), nn.Dropout(0.0)
+
+    def leaves_a_gradient(x):
+        (w * x).sum().backward()
+        return (w**3).sum()
+
+    def switches(x):
+        layer.train(not layer.training)
+        return (w**3 * layer(x)).sum()
+
+    def makes_a_leaf(x):
+        leaf = x.detach().requires_grad_()
+        return (w**3 * leaf).sum()
+
+    for function in (leaves_a_gradient, switches, makes_a_leaf):
+        loss = compiled(function)(backstory.ones(2))
+        gradient, mode = w.grad, layer.training
+        before = values(gradient)
+        with pytest.raises(GraphError, match="changes state"):
+            grad(loss, w, create_graph=True)
+        assert w.grad is gradient
+        same(values(w.grad), before)
+        assert layer.training is mode
 
 
 def scalar(x):

@@ -113,7 +113,10 @@ class History:
         self._needed = [self._graph.inputs.index(x) for x in lean.inputs if x not in self._rule.cotangents]
         changed = {id(output.into) for output in self._graph.outputs if output.into is not None}
         self._changed = [i for i in self._needed if id(self._graph.inputs[i]) in changed]
-        self._pure = not changed and not self._traced.trace.draws
+        trace = self._traced.trace
+        left = any(one.after is not one.before for one in trace.gradients.values())
+        leaves = any(id(x) not in trace.lifted for x in self._rule.sources)
+        self._pure = not (changed or left or leaves or trace.draws or trace.modes or trace.followers)
 
     def sources(self, code: Callable[[Any], str]) -> str:
         """The code for the tensors that the results lead to."""
@@ -162,8 +165,8 @@ class History:
         """The gradients with a history of their own: the function is run step by step."""
         if not self._pure:
             raise GraphError(
-                "a derivative of a derivative through a compiled function that draws or changes state",
-                why="the function would have to run once more, with other draws",
+                "a second derivative through a compiled function that draws, changes state or makes leaves",
+                why="the function would have to run once more, with other draws and leaves",
                 instead="both derivatives inside the compiled function",
             )
         args, keywords = call.arguments
