@@ -21,14 +21,15 @@ import goals
 import growth
 import networks
 import roofline
+import watched
 from measure import Failures, called, machine, progress
 from peers import PEERS
 from plan import NETWORKS, Plan, names
 from workloads import WORKLOADS
 
-PARTS = ("empty", "activations", "growth")
-QUICK = ("W1", "W2", *PARTS)
-# What watching costs is measured by watched.py, in one process.
+PARTS = ("empty", "activations", "growth", "watch")
+QUICK = ("W1", "W2", *PARTS[:-1])
+# What watching costs is measured in one process, as the part "watch".
 APART = ("backstory-watched",)
 
 
@@ -37,6 +38,7 @@ def parts(plan: Plan) -> Iterator[tuple[str, list[str]]]:
     measured = {name: lambda name=name: _network(plan, name) for name in plan.workloads if plan.peers}
     if not plan.check:
         rest = {"empty": _empty, "activations": elementwise.activation_sections, "growth": growth.sections}
+        rest["watch"] = _watch
         measured |= {part: lambda part=part: rest[part](plan) for part in plan.parts}
     for part, sections in measured.items():
         progress(part)
@@ -76,6 +78,15 @@ def _empty(plan: Plan) -> Iterator[str]:
     times = elementwise.empty_times(plan)
     yield from elementwise.empty_sections(times)
     if judged := list(goals.of_empty(times)):
+        yield goals.table(judged)
+
+
+def _watch(plan: Plan) -> Iterator[str]:
+    """What watching costs, and its goals."""
+    found = watched.times(plan)
+    yield from watched.sections(plan, found)
+    costs = {name: watched.cost(processes) for name, processes in found.items()}
+    if judged := list(goals.of_watching(costs, watched.MOST)):
         yield goals.table(judged)
 
 

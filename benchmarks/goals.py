@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from measure import grid, number
@@ -11,7 +11,7 @@ from networks import Figures, Found
 from peers import PEERS
 from roofline import Roofline
 
-__all__ = ["Goal", "goals", "of_empty", "table"]
+__all__ = ["Goal", "goals", "of_empty", "of_watching", "table"]
 
 OURS, EAGER = "backstory-compile", "backstory"
 
@@ -57,6 +57,12 @@ def of_empty(times: Figures) -> Iterator[Goal]:
     """The goal of what a call costs."""
     if times.get(OURS):
         yield Goal("near-empty step", EMPTY, statistics.median(times[OURS]), unit=" µs")
+
+
+def of_watching(costs: Mapping[str, float], most: Mapping[str, float]) -> Iterator[Goal]:
+    """The goals of what a recorder in the step costs, in percent."""
+    for name, cost in costs.items():
+        yield Goal(f"{name}: a step watched, longer by", most[name], cost, unit=" %")
 
 
 def _speed(name: str, medians: dict[str, float], roofline: Roofline | None) -> Iterator[Goal]:

@@ -3,17 +3,19 @@
     python benchmarks/watched.py
 
 Both trainings run in one process, turn by turn, since the difference is small against what differs between
-two processes. A turn is as long as two commits of the recorder's writer, which therefore are in the figures;
-what is left of a turn is committed before the next one begins. The best turns are compared: what else the
-machine does only adds to them.
+two processes. Turns are short and there are many, and the best are compared: what else the machine does only
+adds to them. Once a second the recorder's writer converts and commits what was recorded, in a thread of its
+own: the time that this takes of a core, which may be another one, is counted by the system and stands beside.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,30 +25,37 @@ from peers import PEERS
 from plan import Plan
 from workloads import WORKLOADS
 
-__all__ = ["BARE", "WATCHED", "sections", "times"]
+__all__ = ["MOST", "cost", "sections", "times"]
 
-BARE, WATCHED = "backstory-compile", "backstory-watched"
-NETWORKS = ("W1", "W2", "W3", "W4")
-TURNS = 6
-LONGEST = 2.0  # seconds of one turn: two commits of the writer are in it
+BARE, WATCHED, WRITER = "backstory-compile", "backstory-watched", "writer"
+MOST = {"W1": 10.0, "W2": 3.0, "W3": 3.0, "W4": 3.0}  # percent
+WRITER_NAME = "backstory-writer"
+TURN = 0.01  # seconds
 
 
-def turns(name: str, seconds: float) -> dict[str, list[float]]:
-    """Microseconds per step in every turn of both trainings."""
+def measured(name: str, seconds: float) -> dict[str, float]:
+    """Microseconds per step of the best turn of both trainings, and what the writer took per step."""
     trainings = {peer: PEERS[peer].start(WORKLOADS[name]) for peer in (BARE, WATCHED)}
     calls = {}
     for peer, training in trainings.items():
-        for _ in range(20):
+        for _ in range(40):  # both programs of the watched step, and those of its first steps, are compiled
             training.number(training.step())
-        calls[peer] = max(1, int(seconds * 1e6 / (1 + _turn(training.step, 20))))
-    found: dict[str, list[float]] = {peer: [] for peer in trainings}
-    for _ in range(TURNS):
+        calls[peer] = max(1, int(TURN * 1e6 / _turn(training.step, 8))) // 8 * 8 or 8
+    [writer] = [thread for thread in threading.enumerate() if thread.name == WRITER_NAME]
+    clock = time.pthread_getcpuclockid(writer.ident or 0)
+    trainings[WATCHED].settle()
+    turns, began = 0, time.clock_gettime(clock)
+    best = dict.fromkeys(trainings, math.inf)
+    end = time.perf_counter() + seconds
+    while turns < 10 or time.perf_counter() < end:
+        turns += 1
         for peer, training in trainings.items():
-            found[peer].append(_turn(training.step, calls[peer]))
-            training.settle()
+            best[peer] = min(best[peer], _turn(training.step, calls[peer]))
+    trainings[WATCHED].settle()
+    written = (time.clock_gettime(clock) - began) / (turns * calls[WATCHED]) * 1e6
     for training in trainings.values():
         training.close()
-    return found
+    return best | {WRITER: written}
 
 
 def _turn(step: Callable[[], Any], calls: int) -> float:
@@ -56,45 +65,35 @@ def _turn(step: Callable[[], Any], calls: int) -> float:
     return (time.perf_counter() - start) / calls * 1e6
 
 
-def times(plan: Plan, names: Sequence[str] = NETWORKS) -> dict[str, list[dict[str, list[float]]]]:
-    """For every network the turns of every process, with the most threads of the plan."""
-    found: dict[str, list[dict[str, list[float]]]] = {}
+def times(plan: Plan, names: Sequence[str] = tuple(MOST)) -> dict[str, list[dict[str, float]]]:
+    """For every network what each process has measured, with the most threads of the plan."""
+    found: dict[str, list[dict[str, float]]] = {}
     for name in names:
-        failures = Failures()
-        seconds = str(min(LONGEST, 5 * plan.seconds))
-        command = [sys.executable, __file__, "--threads", str(plan.most_threads), "--seconds", seconds]
-        what = f"{name}, watched"
-        both = in_turn(
-            {what: [*command, "--worker", name]}, plan.few, plan.most_threads, None, failures, "watching"
-        )
+        failures, what = Failures(), f"{name}, watched"
+        command = [sys.executable, __file__, "--threads", str(plan.most_threads)]
+        command += ["--seconds", str(10 * plan.seconds), "--worker", name]
+        one = in_turn({what: command}, plan.rounds, plan.most_threads, None, failures, "watching")
         plan.note(what, failures)
-        if both.get(what):
-            found[name] = both[what]
+        if one.get(what):
+            found[name] = one[what]
     return found
 
 
-def best(processes: Sequence[dict[str, list[float]]], peer: str) -> float:
-    """The median over the processes of a peer's best turn."""
-    return statistics.median(min(one[peer]) for one in processes)
-
-
-def cost(processes: Sequence[dict[str, list[float]]]) -> float:
+def cost(processes: Sequence[dict[str, float]]) -> float:
     """By how many percent a watched step takes longer: the median over the processes."""
-    return statistics.median(100 * (min(one[WATCHED]) / min(one[BARE]) - 1) for one in processes)
+    return statistics.median(100 * (one[WATCHED] / one[BARE] - 1) for one in processes)
 
 
-def sections(plan: Plan, found: dict[str, list[dict[str, list[float]]]]) -> Iterator[str]:
+def sections(plan: Plan, found: dict[str, list[dict[str, float]]]) -> Iterator[str]:
     """The Markdown table of what was measured."""
     yield f"Microseconds per step, every step recorded, {plan.most_threads} thread(s):"
-    rows = {
-        f"{name}: {WORKLOADS[name]}": [
-            number(best(processes, BARE)),
-            number(best(processes, WATCHED)),
-            f"{cost(processes):+.1f} %",
-        ]
-        for name, processes in found.items()
-    }
-    yield grid("network", ["bare", "watched", "cost"], rows)
+    rows = {}
+    for name, processes in found.items():
+        medians = {key: statistics.median(one[key] for one in processes) for key in processes[0]}
+        cells = [number(medians[BARE]), number(medians[WATCHED]), f"{cost(processes):+.1f} %"]
+        written = f"{number(medians[WRITER])} ({100 * medians[WRITER] / medians[BARE]:.1f} %)"
+        rows[f"{name}: {WORKLOADS[name]}"] = [*cells, written]
+    yield grid("network", ["bare", "watched", "cost", "writer's thread"], rows)
 
 
 def main() -> None:
@@ -102,15 +101,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--only", nargs="+", choices=MOST, default=tuple(MOST))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.4)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--worker", choices=NETWORKS, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=MOST, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.worker:
         keep_to(chosen.threads)
-        print(json.dumps(turns(chosen.worker, chosen.seconds)))
+        print(json.dumps(measured(chosen.worker, chosen.seconds)))
         return
     plan = Plan.of([], [], rounds=chosen.rounds, seconds=chosen.seconds, threads=(chosen.threads,))
     plan.print(sections(plan, times(plan, chosen.only)))

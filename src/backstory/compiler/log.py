@@ -7,9 +7,11 @@ costs in Python does not depend on how many statistics there are. Rows are read 
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,14 +35,24 @@ def note(block):
 """
 """The kernel that appends a record of so many words to the rows, if these have a place for it."""
 
-_BYTES, _MOST = 1 << 17, 512  # of the rows of a log, and how many there are at most
+_BYTES, _MOST = 1 << 19, 1024  # of the rows of a log, and how many there are at most
+_SPARE = 16
 
 
 @dataclass(frozen=True)
 class Field:
-    """Stands in an event for an array of the step."""
+    """Stands in an event for an array of the step: what it is, and which byte of the record it begins at."""
 
-    index: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    at: int
+
+    def of(self, table: np.ndarray) -> np.ndarray:
+        """The field in every row of a table of records."""
+        size = self.dtype.itemsize
+        count = math.prod(self.shape)
+        part = table.view(self.dtype)[:, self.at // size : self.at // size + count]
+        return part.reshape(len(table), *self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +60,19 @@ class Rows:
     """Some rows, taken out of a log: the number of each, and what it says."""
 
     numbers: np.ndarray
-    rows: np.ndarray
+    table: np.ndarray
     events: Sequence[tuple[Any, ...]]
     notes: list[tuple[int, Any]]
+    release: Callable[[], None]  # when all is read: the memory is taken for other rows
 
-    def column(self, x: Any) -> np.ndarray:
-        """What stands in the place of ``x``, a part of an event, in every row: (rows, …)."""
-        return self.rows[f"f{x.index}"] if isinstance(x, Field) else np.full(len(self.rows), x)
+    def column(self, field: Field) -> np.ndarray:
+        """A field in every row: (rows, …)."""
+        return field.of(self.table)
+
+    def columns(self, fields: Sequence[Field]) -> np.ndarray:
+        """Several fields of one entry and one dtype in every row: (rows, fields)."""
+        kind = fields[0].dtype
+        return self.table.view(kind)[:, [field.at // kind.itemsize for field in fields]]
 
 
 @dataclass(eq=False)
@@ -70,43 +88,32 @@ class Log:
     limit: int = 0
 
     def __post_init__(self) -> None:
-        self._values: list[Value] = []
+        self._size = 0
+        self._fields: list[Field] = []
         self._taken = 0
         self._spans: list[tuple[int, int]] = []  # from which row on which numbers are counted
         self._notes: list[tuple[int, Any]] = []
         self._lock = threading.RLock()
+        self._spare: list[np.ndarray] = []  # memory that is known to the system, which new memory is not
 
     def add(self, value: Value) -> Field:
         """One field more, for a value of the step."""
-        self._values.append(value)
-        return Field(len(self._values) - 1)
+        width = value.dtype.itemsize
+        field = Field(value.dtype, value.shape, -(-self._size // width) * width)
+        self._fields.append(field)
+        self._size = field.at + value.size * width
+        return field
 
     def lay_out(self, waits: bool) -> list[np.ndarray]:
         """Make the record, and rows if the log ``waits``; the memory of each field in the record."""
-        offsets, size = [], 0
-        for value in self._values:
-            offsets.append(size)
-            size += -(-value.size * value.dtype.itemsize // 8) * 8
-        size = max(size, 8)
-        kind = np.dtype(
-            {
-                "names": [f"f{i}" for i in range(len(offsets))],
-                "formats": [(value.dtype, value.shape) for value in self._values],
-                "offsets": offsets,
-                "itemsize": size,
-            }
-        )
-        self.record = np.zeros(size // 8, np.int64)
+        size = max(-(-self._size // 8) * 8, 8)
+        self.record = np.zeros((1, size // 8), np.int64)
         self.capacity = min(max(_BYTES // size, 1), _MOST) if waits else 0
-        self.rows = np.zeros(self.capacity, kind)
+        self.rows = np.zeros((self.capacity, size // 8), np.int64)
         self.place = np.zeros(1, np.int64)
         self.reached = self.place.data
         self.limit = self.capacity
-        self.fields = [
-            np.ndarray(value.shape, value.dtype, self.record.data, at)
-            for value, at in zip(self._values, offsets, strict=True)
-        ]
-        return self.fields
+        return [np.ndarray(x.shape, x.dtype, self.record.data, x.at) for x in self._fields]
 
     def words(self) -> list[int]:
         """The block of :data:`NOTE`."""
@@ -117,7 +124,7 @@ class Log:
         """What :data:`NOTE` does."""
         row = self.reached[0]
         if row < self.capacity:
-            self.rows.view(np.int64).reshape(self.capacity, -1)[row] = self.record
+            self.rows[row] = self.record[0]
             self.reached[0] = row + 1
 
     # What was noted
@@ -128,7 +135,7 @@ class Log:
 
     def _filled(self, part: Any) -> Any:
         if isinstance(part, Field):
-            return self.fields[part.index].copy()
+            return part.of(self.record)[0].copy()
         return tuple(map(self._filled, part)) if isinstance(part, (tuple, list)) else part
 
     def count_from(self, row: int, number: int) -> None:
@@ -149,14 +156,19 @@ class Log:
             start, end = self._taken, self.count
             if start == end:
                 return None
-            numbers = np.empty(end - start, np.int64)
-            for row, number in list(self._spans):
-                if row < end:
-                    behind = max(row, start)
-                    numbers[behind - start :] = np.arange(number + behind - row, number + end - row)
+            rows, firsts = np.array([span for span in list(self._spans) if span[0] < end], np.int64).T
+            lengths = np.diff(np.maximum(rows, start), append=end)
+            numbers = np.arange(start, end) + np.repeat(firsts - rows, lengths)
             notes = [(max(row, start) - start, what) for row, what in list(self._notes) if row < end]
             self._taken = end
-            return Rows(numbers, self.rows[start:end].copy(), self.events, notes)
+            memory = self._spare.pop() if self._spare else np.empty_like(self.rows)
+            table = memory[: end - start]
+            table[:] = self.rows[start:end]
+            return Rows(numbers, table, self.events, notes, partial(self._release, memory))
+
+    def _release(self, memory: np.ndarray) -> None:
+        if len(self._spare) < _SPARE:
+            self._spare.append(memory)
 
     def withdraw(self) -> None:
         """The last row does not count: its run is told in another way."""

@@ -147,15 +147,21 @@ def _whole(rows: Rows) -> Steps:
             opened[index] = (before + samples, seen + rows.column(counts))
         elif name == "computed_step":
             gradients, changes, weights = (None if x is None else _squares(rows, x) for x in values[0])
-    return Steps(rows.numbers, *_losses(rows), _rates(rows), gradients, changes, weights, opened)
+    losses, rates = _losses(rows), _rates(rows)
+    rows.release()
+    return Steps(rows.numbers, *losses, rates, gradients, changes, weights, opened)
 
 
 def _squares(rows: Rows, part: Sequence[Any]) -> np.ndarray:
     """The squared norms of every parameter in every row."""
     found = np.zeros((len(rows.numbers), len(part)))
-    for place, square in enumerate(part):
-        halves = tuple(map(rows.column, square)) if isinstance(square, tuple) else rows.column(square)
-        found[:, place] = whole_square(halves)
+    single = [i for i, x in enumerate(part) if not isinstance(x, (tuple, float))]
+    double = [i for i, x in enumerate(part) if isinstance(x, tuple)]
+    if single:
+        found[:, single] = rows.columns([part[i] for i in single])
+    if double:
+        plain, scaled = (rows.columns([part[i][half] for i in double]) for half in (0, 1))
+        found[:, double] = whole_square((plain, scaled))
     return found
 
 
