@@ -30,7 +30,7 @@ __all__ = ["MOST", "cost", "sections", "times"]
 BARE, WATCHED, WRITER = "backstory-compile", "backstory-watched", "writer"
 MOST = {"W1": 10.0, "W2": 3.0, "W3": 3.0, "W4": 3.0}  # percent
 WRITER_NAME = "backstory-writer"
-TURN = 0.01  # seconds
+TURN = 0.002  # seconds
 
 
 def measured(name: str, seconds: float) -> dict[str, float]:

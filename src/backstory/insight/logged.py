@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from backstory.insight.packed import Steps, Stretch
+from backstory.insight.packed import Steps, Stretch, weighed
 
 if TYPE_CHECKING:
     from backstory.compiler.log import Log, Rows
@@ -25,10 +25,9 @@ _LEAST = 1e-30  # squares below are read from what was scaled
 
 
 class Mode(NamedTuple):
-    """What of a step is computed: gates and norms, norms of the weights, and what an update is made of."""
+    """What of a step is computed: gates and norms, and what an update is made of."""
 
     measuring: bool
-    weighed: bool
     seen: bool
 
 
@@ -147,6 +146,8 @@ def _whole(rows: Rows) -> Steps:
             opened[index] = (before + samples, seen + rows.column(counts))
         elif name == "computed_step":
             gradients, changes, weights = (None if x is None else _squares(rows, x) for x in values[0])
+    if weights is not None:  # a second program, for the steps that need them, would cost more
+        weights = weights[weighed(rows.numbers)]
     losses, rates = _losses(rows), _rates(rows)
     rows.release()
     return Steps(rows.numbers, *losses, rates, gradients, changes, weights, opened)

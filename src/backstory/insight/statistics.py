@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from backstory.arrays import Generator
 from backstory.graph import Context, context
 from backstory.insight.attach import Attachment
 from backstory.insight.logged import Logs, Mode, may_wait, traced_square, whole_square
-from backstory.insight.packed import WEIGHTS_EVERY, StepStatistics, Stretch, weighed
+from backstory.insight.packed import StepStatistics, Stretch, weighed
 from backstory.insight.scan import local_derivative
 from backstory.insight.sites import site_name
 from backstory.insight.source import Listener
@@ -43,7 +42,7 @@ class Statistics(Attachment):
     def attach(self, listener: Listener) -> None:
         super().attach(listener)
         self._sees = listener.sees
-        self._period = math.lcm(max(self.every, 1), WEIGHTS_EVERY)
+        self._period = max(self.every, 1)
         made: dict[Mode, Mode] = {}
         self._seen, self._unseen = (
             [made.setdefault(mode, mode) for mode in self._modes(seen)] for seen in (True, False)
@@ -53,8 +52,7 @@ class Statistics(Attachment):
     def _modes(self, seen: bool) -> Iterator[Mode]:
         """The modes of the steps of one period."""
         for step in range(self._period):
-            measuring = self.every > 0 and step % self.every == 0
-            yield Mode(measuring, measuring and weighed(step + 1), seen)
+            yield Mode(self.every > 0 and step % self.every == 0, seen)
 
     def expect(self) -> None:
         """Say what the coming step is to compute, which no row precedes."""
@@ -120,10 +118,9 @@ class Statistics(Attachment):
             self.optimizer.changes, self._changes = None, {}
             moved = [changes.get(p) for p in self._tensors]
             gradients = [None if p.grad is None else p.grad.array for p in self._tensors]
-            values = [p.array for p in self._tensors] if mode.weighed else None
+            values = [p.array for p in self._tensors]
             for place, arrays in enumerate((gradients, moved, values)):
-                if arrays is not None:
-                    squares[place] = [0.0 if x is None else traced_square(trace.namespace, x) for x in arrays]
+                squares[place] = [0.0 if x is None else traced_square(trace.namespace, x) for x in arrays]
         gradients = [p.grad.array for p in self._tensors if p.grad is not None] if mode.seen else []
         owners = [name for name, p in self.parameters if p.grad is not None] if mode.seen else []
         trace.tell(self, "computed_step", squares, owners, gradients)
@@ -192,6 +189,7 @@ class Statistics(Attachment):
         gradients, opened = self._gradients, self._open
         if self._squares is not None:
             (gradients, moved, weights), self._squares, self._open = self._squares, None, {}
+            weights = weights if weighed(step) else None
             return StepStatistics(step, loss, backwards, rates, gradients, moved, weights, opened)
         if gradients is None:
             return StepStatistics(step, loss, backwards, rates, None, None, None, {})
