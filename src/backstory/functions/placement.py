@@ -162,7 +162,7 @@ def scatter(
     numbers, last = xp.arange(1, flat.size + 1), xp.zeros(x.numel(), dtype=np.int64)
     last[flat] = numbers
     seen = wrap(xp.reshape(last[flat] == numbers, values.shape), 0)
-    placed = _put(where(seen, values, 0), places, x.shape)
+    placed = _put(where(seen, values, np.zeros((), values.dtype)), places, x.shape)
     return where(wrap(xp.reshape(last > 0, x.shape), 0), placed, x)
 
 
