@@ -70,11 +70,7 @@ def after_a_first_update(model, optimizer, x, y):
     optimizer.zero_grad()
     (model(x) ** 2).mean().backward()
     optimizer.step()
-    optimizer.zero_grad()
-    loss = F.cross_entropy(model(x), y)
-    loss.backward()
-    optimizer.step()
-    return loss
+    return plain(model, optimizer, x, y)
 
 
 def between_two_backwards(model, optimizer, x, y):

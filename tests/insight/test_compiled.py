@@ -73,15 +73,7 @@ def test_a_recorder_added_or_closed_after_compiling_is_seen(tmp_path):
     model = network()
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     x, y = backstory.randn(8, 4, dtype=np.float64), backstory.randint(0, 3, (8,))
-
-    @backstory.compile
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
+    step = compiled_step(model, optimizer)
     step(x, y)
     run = backstory.watch(model, optimizer, tmp_path / "run", data=x)
     step(x, y)
@@ -91,13 +83,7 @@ def test_a_recorder_added_or_closed_after_compiling_is_seen(tmp_path):
     assert run.steps.tolist() == [1, 2]
 
 
-def training(path, dtype=np.float64, scan_at=lambda step: False, every=1):
-    """A watched model, its optimizer, a compiled step and its arguments, and the recording."""
-    backstory.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)).to(dtype)
-    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    batch = backstory.randn(8, 4, dtype=dtype), backstory.randint(0, 3, (8,))
-
+def compiled_step(model, optimizer):
     @backstory.compile
     def step(x, y):
         optimizer.zero_grad()
@@ -106,6 +92,16 @@ def training(path, dtype=np.float64, scan_at=lambda step: False, every=1):
         optimizer.step()
         return loss
 
+    return step
+
+
+def training(path, dtype=np.float64, scan_at=lambda step: False, every=1):
+    """A watched model, its optimizer, a compiled step and its arguments, and the recording."""
+    backstory.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)).to(dtype)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    batch = backstory.randn(8, 4, dtype=dtype), backstory.randint(0, 3, (8,))
+    step = compiled_step(model, optimizer)
     run = backstory.watch(model, optimizer, path, data=batch[0], scan_at=scan_at, every=every)
     return model, optimizer, step, batch, run
 

@@ -51,17 +51,15 @@ class Writer:
 
     def intrinsic(self, name: str, *arguments: Float) -> Float:
         """Call ``llvm.name`` of floats."""
-        kind = self.width.type
-        function = f"@llvm.{name}.f{self.width.bits}"
-        self.declared.add(f"declare {kind} {function}({', '.join([kind] * len(arguments))})")
-        listed = ", ".join(f"{kind} {x.name}" for x in arguments)
-        return Float(self, self.emit(f"call {kind} {function}({listed})"))
+        return self._call(f"@llvm.{name}.f{self.width.bits}", arguments)
 
     def library(self, name: str, *arguments: Float) -> Float:
         """Call the C library's function of that name."""
+        return self._call(f"@{name}{'f' if self.width.bits == 32 else ''}", arguments, " nounwind")
+
+    def _call(self, function: str, arguments: tuple[Float, ...], attributes: str = "") -> Float:
         kind = self.width.type
-        function = f"@{name}{'f' if self.width.bits == 32 else ''}"
-        self.declared.add(f"declare {kind} {function}({', '.join([kind] * len(arguments))}) nounwind")
+        self.declared.add(f"declare {kind} {function}({', '.join([kind] * len(arguments))}){attributes}")
         listed = ", ".join(f"{kind} {x.name}" for x in arguments)
         return Float(self, self.emit(f"call {kind} {function}({listed})"))
 

@@ -119,7 +119,8 @@ class Logs:
 
 
 def _stretch(rows: Rows) -> Stretch:
-    return Stretch(rows.numbers, _losses(rows)[0], partial(_whole, rows))
+    losses, backwards = _losses(rows)
+    return Stretch(rows.numbers, losses, partial(_whole, rows, losses, backwards))
 
 
 def _losses(rows: Rows) -> tuple[np.ndarray, int]:
@@ -135,7 +136,7 @@ def _losses(rows: Rows) -> tuple[np.ndarray, int]:
     return total, count
 
 
-def _whole(rows: Rows) -> Steps:
+def _whole(rows: Rows, losses: np.ndarray, backwards: int) -> Steps:
     """Everything that the rows say."""
     opened: dict[int, tuple[int, np.ndarray]] = {}
     gradients, changes, weights = None, None, None
@@ -148,9 +149,8 @@ def _whole(rows: Rows) -> Steps:
             gradients, changes, weights = (None if x is None else _squares(rows, x) for x in values[0])
     if weights is not None:  # a second program, for the steps that need them, would cost more
         weights = weights[weighed(rows.numbers)]
-    losses, rates = _losses(rows), _rates(rows)
     rows.release()
-    return Steps(rows.numbers, *losses, rates, gradients, changes, weights, opened)
+    return Steps(rows.numbers, losses, backwards, _rates(rows), gradients, changes, weights, opened)
 
 
 def _squares(rows: Rows, part: Sequence[Any]) -> np.ndarray:

@@ -57,6 +57,9 @@ class Statistics(Attachment):
     def expect(self) -> None:
         """Say what the coming step is to compute, which no row precedes."""
         self._logs.pause()
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
         modes = self._seen if self._sees(self.step + 1) else self._unseen
         self.coming = modes[self.step % self._period]
 
@@ -147,14 +150,11 @@ class Statistics(Attachment):
             return
         if self._losses:  # their gradients were cleared
             self._losses.clear()
-        step = self.step + 1
-        if self._logs.row(log, step):
-            self.step = step
+        self.step += 1
+        if self._logs.row(log, self.step):
             self.tell("collect")
             self._logs.clear()
-        self.step = step
-        modes = self._seen if self._sees(step + 1) else self._unseen
-        self.coming = modes[step % self._period]
+        self._look_ahead()
 
     def waiting(self) -> list[Stretch]:
         return self._logs.taken()

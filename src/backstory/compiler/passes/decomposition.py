@@ -6,7 +6,6 @@ Exact to the bit: the same entries are compared, chosen and moved.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from backstory.compiler.graph import Graph, Number, Value
 from backstory.compiler.passes.places import Checked, Writing, places, tail_of
 from backstory.compiler.passes.rewriting import Emit, made, rewritten
-from backstory.compiler.primitives import VIEWS, Slot
+from backstory.compiler.primitives import BINARY, VIEWS, Slot
 
 __all__ = ["decomposed"]
 
@@ -25,6 +24,7 @@ _OF_BOOLEANS = {
     "multiply": "bitwise_and",
     "minimum": "bitwise_and",
 }
+_COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 # What comes of no entries.
 _OF_NOTHING = dict.fromkeys(("sum", "any", "matmul", "add_slices", "fold", "scatter"), 0) | {
     "prod": 1,
@@ -55,7 +55,7 @@ def decomposed(graph: Graph) -> Graph:
             return value if start is None else _full(write, value, start)
         if value.primitive in _INDEXED:
             return _INDEXED[value.primitive](write, value, checked)
-        if value.primitive in _ORDER:
+        if value.primitive in _COMPARISONS:
             return _compared(write, value)
         if value.primitive in _OF_BOOLEANS and value.dtype == bool:
             return made(value, _OF_BOOLEANS[value.primitive], value.inputs)
@@ -246,17 +246,9 @@ def _compared(write: Writing, value: Value) -> Value:
     if limits.min <= number <= limits.max:
         return value
     sides = [limits.min if isinstance(x, Value) else x for x in value.inputs]
-    return _full(write, value, _ORDER[value.primitive](*sides))
+    return _full(write, value, BINARY[value.primitive](*sides))
 
 
-_ORDER: dict[str, Callable[[Any, Any], bool]] = {
-    "less": operator.lt,
-    "less_equal": operator.le,
-    "greater": operator.gt,
-    "greater_equal": operator.ge,
-    "equal": operator.eq,
-    "not_equal": operator.ne,
-}
 _INDEXED: dict[str, Callable[[Writing, Value, Checked], Value]] = {
     "add_slices": _add_slices,
     "getitem": _getitem,
