@@ -47,7 +47,7 @@ def run(program: Program, inputs: list[np.ndarray], numbers: list[Any]) -> list[
         if output.into is None:
             outputs.append(np.empty(output.value.shape, output.value.dtype))
             program.set_output(i, outputs[-1])
-    program.numbers[:] = numbers
+    program.set_numbers(*numbers)
     program.run()
     return inputs + outputs
 

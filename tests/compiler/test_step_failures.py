@@ -164,6 +164,17 @@ def test_a_schedule_within_bounds_is_asked_about_and_needs_no_other_program(buil
     alike(made(plain), [GOOD] * 4, build, between=between)
 
 
+def test_settings_that_need_another_program_and_are_put_back(build):
+    momentum = [0.9, 0.0, 0.9, 0.0, 0.9]
+    rates = [0.1, 0.05, 0.1, 0.1, 0.05]
+
+    def between(number, state):
+        state[1].param_groups[0].update(lr=rates[number], momentum=momentum[number])
+
+    optimizer = INVALID["momentum"][0]
+    alike(made(plain, optimizer), [GOOD] * 5, build, misses=2, between=between)
+
+
 def test_an_error_after_the_update_leaves_what_eager_mode_leaves(build):
     def body(model, optimizer, x, y):
         plain(model, optimizer, x, y)

@@ -293,6 +293,27 @@ def test_nested_arguments_and_results_and_keywords(compiled):
     assert run.cache_info()[:2] == (5, 5)
 
 
+def test_the_order_of_keywords_matters_only_where_the_function_can_see_it(compiled):
+    def named(*, x, y, scale=1.0):
+        return x * 2 - y * scale
+
+    def seeing(**parts):
+        return [part * i for i, part in enumerate(parts.values())]
+
+    x, y = backstory.ones(2, requires_grad=True), backstory.ones(2) * 3
+    run, other = compiled(named), compiled(seeing)
+    for calls in (
+        ({"x": x, "y": y}, {"y": y, "x": x}),
+        ({"x": x, "y": y, "scale": 2.0}, {"scale": 2.0, "y": y, "x": x}),
+    ):
+        for keywords in calls:
+            found = run(**keywords)
+            same(found, named(**keywords))
+            assert grad(found.sum(), x)[0].tolist() == [2, 2]
+            same(values(other(**keywords)), values(seeing(**keywords)))
+    assert [x.cache_info().misses for x in (run, other)] == [2, 4]
+
+
 def test_one_tensor_in_several_places_of_nested_arguments(compiled):
     def step(pair, rows, *, last):
         pair.x.add_(1)

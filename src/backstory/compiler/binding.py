@@ -8,10 +8,11 @@ the code of a call is written (:mod:`~.calling`), and the memory of inputs and o
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from backstory.compiler.calling import Code
+from backstory.compiler.calling import Code, Groups
 from backstory.compiler.differentiable import History
 from backstory.compiler.graph import Graph, Output, verify
 from backstory.compiler.guards import fingerprint, flags, settings
@@ -186,33 +187,16 @@ class Bound:
         trace, code, traced = self._trace, self._code, self.traced
         for follower, mode in trace.followers.values():
             code.forbid(f"{code.name(follower)}.coming is not {code.name(mode)}")
-        code.env.update(bound=self, memory=self.memory, arrays=self.memory.arrays, run=self.program.run)
-        code.env.update(tensors=self.memory.tensors, numbers=self.program.numbers, counts=self.memory.counts)
+        program, memory = self.program, self.memory
+        code.env.update(bound=self, memory=memory, arrays=memory.arrays, tensors=memory.tensors)
+        code.env.update(counts=memory.counts, check=check, set_numbers=program.set_numbers)
+        code.env["run"] = program.steps[0] if len(program.steps) == 1 else program.run
         code.circumstances(traced.modes)
-        code.unpack(traced.shape[0], "args", traced.leaves)
-        code.unpack(traced.shape[1], "keywords", traced.leaves)
-        self._one_by_one()
-        for look in traced.names.looks:
-            code.look(look)
-        for gradient in trace.gradients.values():
-            if gradient.read:
-                wrong = "is not None" if gradient.before is None else "is None"
-                code.forbid(f"{self._tensor(gradient.tensor)}._grad {wrong}")
-        for name, place in trace.numbers.owners.items():
-            code.add(f"{name} = {self._owner(place)}")
-            if place[0] == "group":
-                checked = dict(place[1].param_groups[place[2]])
-                params = code.name(checked["params"])
-                code.forbid(f"{name}['params'] is not {params} or len({params}) != {len(checked['params'])}")
-                checked = code.name(checked)
-                code.add(f"if {name} != {checked}: bound.check({code.name(place[1])}, {checked}, {name})")
-        for owner, key in trace.numbers.absent:
-            code.forbid(f"{key!r} in {owner}")
-        hosts = [h.name for h in trace.host_numbers]
-        code.numbers(trace.numbers, [*hosts, *self._after, result])
-        for captured in trace.captured.values():
-            self._fetch(captured)
-        self._run(hosts)
+        with code.inside("try:"):
+            self._ask(result)
+        with code.inside("except KeyError:"):
+            code.add("return MISS")
+        self._run()
         for line in given.lines:
             code.add(line)
         if self.history is not None:
@@ -222,7 +206,36 @@ class Bound:
             code.add(line)
         code.add(f"return {result}")
 
-    def _run(self, hosts: list[str]) -> None:
+    def _ask(self, result: str) -> None:
+        """Whether the program fits: arguments, names, numbers, arrays."""
+        trace, code, traced = self._trace, self._code, self.traced
+        if _names_all(traced.function):
+            code.reorder(traced.shape[1])
+        code.unpack(traced.shape[0], "args", traced.leaves)
+        code.unpack(traced.shape[1], "keywords", traced.leaves)
+        self._one_by_one()
+        for look in traced.names.looks:
+            code.look(look)
+        for gradient in trace.gradients.values():
+            if gradient.read:
+                wrong = "is not None" if gradient.before is None else "is None"
+                code.forbid(f"{self._tensor(gradient.tensor)}._grad {wrong}")
+        groups: Groups = {}
+        for name, place in trace.numbers.owners.items():
+            code.add(f"{name} = {self._owner(place)}")
+            if place[0] == "group":
+                params = place[1].param_groups[place[2]]["params"]
+                own = code.name(params)
+                code.forbid(f"{name}['params'] is not {own} or len({own}) != {len(params)}")
+                groups[name] = (code.name({}), code.name(place[1]))
+        for owner, key in trace.numbers.absent:
+            code.forbid(f"{key!r} in {owner}")
+        hosts = [h.name for h in trace.host_numbers]
+        code.numbers(trace.numbers, hosts, [*self._after, result], groups)
+        for captured in trace.captured.values():
+            self._fetch(captured)
+
+    def _run(self) -> None:
         """From the draws to what the step leaves behind."""
         trace, code = self._trace, self._code
         for name, before in self._before.items():
@@ -234,8 +247,6 @@ class Bound:
             place = self.graph.inputs.index(draw.input)
             generator = "None" if draw.generator is None else code.name(draw.generator)
             code.add(f"memory.draw({place}, {generator}, {code.name(draw.draw)})")
-        for i, name in enumerate(hosts):
-            code.add(f"numbers[{i}] = {name}")
         followers = [(code.name(one), self._logs[key]) for key, (one, _) in trace.followers.items()]
         for name, log in followers:
             if not log.capacity:
@@ -249,11 +260,15 @@ class Bound:
             code.add("before = history.before()")
         code.add("x = None")
         if drawn:
-            code.lines += ["    try:", "        run()", "    except UNDONE:"]
-            code.lines += ["        for generator, at in streams: generator.set_state(at)", "        raise"]
+            with code.inside("try:"):
+                code.add("run()")
+            with code.inside("except UNDONE:"):
+                code.add("for generator, at in streams: generator.set_state(at)")
+                code.add("raise")
         else:
             code.add("run()")
-        code.lines += [f"    {line}" for line in self._after]
+        for line in self._after:
+            code.add(line)
         for x, moved in trace.versions:
             if moved:
                 code.add(f"{self._tensor(x)}._counter[0] += {moved}")
@@ -279,7 +294,7 @@ class Bound:
             return f"{self._tensor(where[0])}.array"
         if kind == "gradient":
             return f"{self._tensor(where[0])}._grad.array"
-        return f"{where[0]}.get({where[1]!r})"
+        return f"{where[0]}[{where[1]!r}]"
 
     def _fetch(self, captured: Captured) -> None:
         """Bind one array of the call where it is not the one of the last call."""
@@ -321,17 +336,25 @@ class Bound:
         self.seen = structure[0]
         return True
 
-    def check(self, optimizer: Any, checked: dict[str, Any], group: dict[str, Any]) -> None:
-        """Whether the optimizer takes settings that are others than those that it was asked about last."""
-        try:
-            optimizer.check(group)
-        except Exception as error:
-            raise Failed from error
-        checked.clear()
-        checked.update(group)
-
     def switch(self, module: Any, mode: bool) -> None:
         """Switch a module to training or evaluation, as the step does."""
         if module.training is not mode:
             object.__setattr__(module, "training", mode)
             structure[0] += 1
+
+
+def check(optimizer: Any, group: dict[str, Any]) -> None:
+    """Whether an optimizer takes the settings of a group."""
+    try:
+        optimizer.check(group)
+    except Exception as error:
+        raise Failed from error
+
+
+def _names_all(function: Any) -> bool:
+    """Whether a function names all its keywords, so that it cannot see their order."""
+    try:
+        parameters = inspect.signature(function, follow_wrapped=False).parameters
+    except (TypeError, ValueError):  # some built-in functions
+        return False
+    return all(x.kind is not x.VAR_KEYWORD for x in parameters.values())

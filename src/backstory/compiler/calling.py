@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,11 @@ from backstory.graph import context, structure
 from backstory.promotion import get_default_dtype
 from backstory.tensor import Tensor, wrap
 
-__all__ = ["MISS", "Code", "modes"]
+__all__ = ["MISS", "Code", "Groups", "modes"]
 
 MISS = object()
 _NUMBER = re.compile(r"\bh\d+\b")
+_SOURCE = re.compile(r"\b[dhl]\d+\b")  # what a number is computed from
 
 
 def modes() -> tuple[Any, ...]:
@@ -33,11 +35,16 @@ def modes() -> tuple[Any, ...]:
     return ctx.levels[0].grad_enabled, ctx.inference, ctx.relu_at_zero, get_default_dtype()
 
 
+Groups = dict[str, tuple[str, str]]
+"""Groups of optimizers by name, each with the name of its copy from the last call, and of its optimizer."""
+
+
 class Code:
     """Lines of Python, and the objects that they name."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.indent = 1
         self.env: dict[str, Any] = {
             "MISS": MISS,
             "UNDONE": (Deoptimized, Failed),
@@ -51,6 +58,7 @@ class Code:
             "ndarray": np.ndarray,
         }
         self._names: dict[int, str] = {}
+        self.kept: set[str] = set()  # names of what one call leaves to the next
 
     def name(self, value: Any) -> str:
         """A name for an object."""
@@ -68,7 +76,15 @@ class Code:
 
     def add(self, line: str) -> None:
         """One line more."""
-        self.lines.append("    " + line)
+        self.lines.append("    " * self.indent + line)
+
+    @contextmanager
+    def inside(self, line: str) -> Iterator[None]:
+        """The lines that are added meanwhile belong to ``line``."""
+        self.add(line)
+        self.indent += 1
+        yield
+        self.indent -= 1
 
     def require(self, condition: str) -> None:
         """A program that runs only where ``condition`` holds."""
@@ -87,13 +103,13 @@ class Code:
         self.forbid("ctx.trace is not None or len(ctx.levels) != 1")
         self.forbid("ctx.observer is not None or ctx.anomaly is not None")
         self.forbid(f"ctx.levels[0].grad_enabled is not {grad_enabled} or ctx.inference is not {inference}")
-        self.forbid(f"ctx.relu_at_zero != {at_zero!r} or default_dtype() != {self.name(dtype)}")
+        self.forbid(f"ctx.relu_at_zero != {at_zero!r} or default_dtype() is not {self.name(dtype)}")
         self.forbid("structure[0] != bound.seen and not bound.stays()")
 
     def look(self, look: Look) -> None:
         """One name that the step refers to."""
         holder = self.name(look.holder)
-        code = f"{holder}.cell_contents" if look.kind == "cell" else f"{holder}.get({look.key!r})"
+        code = f"{holder}.cell_contents" if look.kind == "cell" else f"{holder}[{look.key!r}]"
         if look.copy is not None:
             self.require(f"unchanged({code}, {self.name(look.copy)})")
         else:
@@ -108,6 +124,13 @@ class Code:
             self.add(f"x = {code}")
             name = self.name(value)
             self.forbid(f"x is not {name} and (x.__class__ is not {kind} or x != {name})")
+
+    def reorder(self, keywords: dict[str, Any]) -> None:
+        """The keywords of a call in the order in which they were traced."""
+        if len(keywords) > 1:
+            own = ", ".join(f"{key!r}: keywords[{key!r}]" for key in keywords)
+            differs = f"len(keywords) == {len(keywords)} and tuple(keywords) != {self.name(tuple(keywords))}"
+            self.add(f"if {differs}: keywords = {{{own}}}")
 
     def unpack(self, tree: Any, code: str, leaves: Sequence[Any]) -> None:
         """Take arguments apart: leaf i becomes ``l{i}``; what is no tensor, array or float is compared."""
@@ -146,16 +169,44 @@ class Code:
         else:
             self.value(name, leaf)
 
-    def numbers(self, numbers: Numbers, roots: Sequence[str]) -> None:
-        """What the host computes of numbers, as far as ``roots`` need it, and what is asked of them."""
-        needed = _needed(numbers.lines, [*roots, *numbers.guards, *numbers.equal.values()])
-        for name, code in numbers.lines.items():
-            if name in needed:
-                self.add(f"{name} = {code}")
+    def numbers(self, numbers: Numbers, hosts: Sequence[str], roots: Sequence[str], groups: Groups) -> None:
+        """What the host computes of numbers, as far as ``roots`` need it, and what is asked of them.
+
+        ``hosts`` are those that the program reads. What comes from ``groups`` alone is computed, asked and
+        handed over where one of these is not what it was in the last call.
+        """
+        lines = numbers.lines
+        needed = _needed(lines, [*hosts, *roots, *numbers.guards, *numbers.equal.values()])
+        steady: set[str] = set()
+        for name, code in lines.items():
+            if all(x in steady or x in groups for x in _SOURCE.findall(code)):
+                steady.add(name)
+        moves = not steady.issuperset(hosts)
+        if groups:
+            self.kept |= steady & needed
+            with self.inside("if " + " or ".join(f"{x} != {was}" for x, (was, _) in groups.items()) + ":"):
+                for was, _ in groups.values():
+                    self.add(f"{was}.clear()")  # whatever fails or misses, the next call comes here again
+                self._computed(numbers, needed & steady)
+                for x, (_, optimizer) in groups.items():
+                    self.add(f"check({optimizer}, {x})")
+                if hosts and not moves:
+                    self.add(f"set_numbers({', '.join(hosts)})")
+                for x, (was, _) in groups.items():
+                    self.add(f"{was}.update({x})")
+        self._computed(numbers, needed - steady)
         for entry, name in numbers.equal.items():
             self.forbid(f"{entry} != {name}")
+        if moves:
+            self.add(f"set_numbers({', '.join(hosts)})")
+
+    def _computed(self, numbers: Numbers, wanted: set[str]) -> None:
+        for name, code in numbers.lines.items():
+            if name in wanted:
+                self.add(f"{name} = {code}")
         for name, value in numbers.guards.items():
-            self.require(f"{name} == {value!r}")
+            if name in wanted:
+                self.require(f"{name} == {value!r}")
 
     # What is given back
 
@@ -178,7 +229,8 @@ class Code:
 
     def compiled(self, signature: str) -> tuple[Any, str]:
         """The function, and its source."""
-        source = "\n".join([f"def {signature}:", *self.lines])
+        kept = [f"    global {', '.join(sorted(self.kept))}"] if self.kept else []
+        source = "\n".join([f"def {signature}:", *kept, *self.lines])
         exec(compile(source, "<call of a compiled step>", "exec"), self.env)
         return self.env.pop(signature.partition("(")[0]), source
 

@@ -149,7 +149,7 @@ class History:
     def pulled(self, call: _Call, cotangents: Sequence[Any]) -> list[Any]:
         """The gradients of the sources of one call."""
         program, lean = self._built()
-        program.numbers[:] = call.numbers
+        program.set_numbers(*call.numbers)
         for i, array in enumerate(call.arrays):
             program.set_input(i, array)
         for i, g in enumerate(cotangents):

@@ -17,7 +17,7 @@ from backstory.errors import ArgumentError
 __all__ = ["HostNumber", "Numbers", "Reading"]
 
 
-_ENTRY = re.compile(r"d\d+\[(.*)\]")
+_ENTRY = re.compile(r"d\d+\['(.*?)'\](.*)")
 _NAME = re.compile(r"h\d+")
 _LONGEST = 160  # characters of a label
 
@@ -124,9 +124,14 @@ class Numbers:
         if code in self.labels:
             return self.labels[code]
         if entry is not None:
-            return entry[1].replace("'][", "[").strip("'")
-        readable = _NAME.sub(lambda found: self.label(found[0]) if found[0] in self.lines else found[0], code)
+            return entry[1] + entry[2]
+        readable = _NAME.sub(lambda found: self._part(found[0]), code)
         return readable if len(readable) <= _LONGEST else name
+
+    def _part(self, name: str) -> str:
+        """The label of what another number is computed from."""
+        label = self.label(name) if name in self.lines else name
+        return f"({label})" if " " in label else label
 
     def read(self, owner: str, key: str, value: Any, shared: Any = None) -> HostNumber:
         """``value``, which each call finds at ``owner[key]``.
@@ -177,8 +182,11 @@ def _written(side: Any) -> tuple[str, Any] | None:
         return side.name, side.value
     if not isinstance(side, (bool, int, float)):
         return None
+    code = float.__repr__(side) if isinstance(side, float) else repr(side)  # NumPy's have no name there
     finite = side == side and abs(side) != float("inf")
-    return (f"({side!r})" if finite else f"float('{side}')"), side
+    if not finite:
+        return f"float('{code}')", side
+    return f"({code})" if code.startswith("-") else code, side
 
 
 class Reading(Mapping[str, Any]):

@@ -14,22 +14,21 @@ import numpy as np
 
 from backstory.compiler.account import Account, account, readable
 from backstory.compiler.chain import WHOLE, Chain, bands, chains
-from backstory.compiler.driver import address_of
 from backstory.compiler.emit import Emitted, emitted
 from backstory.compiler.expressions import type_name
-from backstory.compiler.fusion import Fusion, fused
+from backstory.compiler.fusion import fused
 from backstory.compiler.graph import Graph, Number, Value
 from backstory.compiler.kernels import kernel
-from backstory.compiler.layout import contiguous
 from backstory.compiler.log import NOTE, Log
 from backstory.compiler.lowering import lowered
-from backstory.compiler.memory import ALIGNMENT, Place, Plan, planned, roots_read
+from backstory.compiler.memory import planned, roots_read
 from backstory.compiler.nest import Nest, Operand
 from backstory.compiler.order import ordered
 from backstory.compiler.passes import simplified
 from backstory.compiler.products import ADDRESSES, Factor, Product, multiply
 from backstory.compiler.replay import Program, computed
 from backstory.compiler.routines import Call, Memory, calls
+from backstory.compiler.storage import Slots, Storage
 from backstory.compiler.sweep import TOTAL, Part, divided, sweeps
 from backstory.compiler.table import Block, Table
 from backstory.compiler.unit import Unit
@@ -67,15 +66,15 @@ class Native(Program):
         self._plan = planned(self._order, self._fusion, self._nests)
         self._inputs: list[Any] = [None] * len(graph.inputs)
         self._outputs: list[Any] = [None] * len(graph.outputs)
-        self._memory = _Memory(self._plan, self._fusion)
-        self._slots = _Slots(graph.numbers)
+        self._storage = Storage(self._plan, self._fusion)
+        self._slots = Slots(graph.numbers)
         nests = {unit: self._nests[unit] for unit in self._order if unit in self._nests}
         self.kernels = {unit: emitted(nest, self._plan.same) for unit, nest in nests.items()}
         self.early = self._plan.early
         self._kept: list[np.ndarray] = []
         self.routines: dict[Unit, list[Call]] = {}
         self._chains: list[Chain] = []
-        self._steps = self._built()
+        self.steps = self._built()
 
     @property
     def units(self) -> list[Unit]:
@@ -161,7 +160,7 @@ class Native(Program):
             self._kept.append(sums)
             source = TOTAL.format(type_name(value.dtype))
             block = table.add(kernel("total", source), [sums.size, sums.ctypes.data, 0])
-            self._memory.point(block, 2, value, 0)
+            self._storage.point(block, 2, value, 0)
 
     def _fill(self, block: Block, part: Part, totals: dict[Value, np.ndarray]) -> None:
         """The words of one part of a nest; of several parts each has totals and scratch of its own."""
@@ -190,10 +189,10 @@ class Native(Program):
 
     def _point(self, block: Block, word: int, operand: Operand, start: int) -> None:
         if operand.root is None:
-            block[word] = self._memory.address + self._plan.scratch[operand] + start * operand.dtype.itemsize
+            block[word] = self._storage.address + self._plan.scratch[operand] + start * operand.dtype.itemsize
         else:
             offset = (operand.offset + start) * operand.dtype.itemsize
-            self._memory.point(block, word, operand.root, offset)
+            self._storage.point(block, word, operand.root, offset)
 
     def _products(self, unit: Unit, parts: int = 1) -> list[Product]:
         """The products of matrices as they lie, transposed or not, that make the value of a unit."""
@@ -218,7 +217,7 @@ class Native(Program):
         blocks = table.add_parts([(kernel, product.words()) for product in products])
         for block, product in zip(blocks, products, strict=True):
             for word, matrix in zip(ADDRESSES, (product.a, product.b, product.c), strict=True):
-                self._memory.point(block, word, matrix.root, matrix.address)
+                self._storage.point(block, word, matrix.root, matrix.address)
 
     def _add_routine(self, table: Table, unit: Unit) -> None:
         """What a few kernels of its own compute, one after the other."""
@@ -228,7 +227,7 @@ class Native(Program):
             block = table.add(kernel(call.name, call.source), [0] * len(call.words))
             for k, word in enumerate(call.words):
                 if isinstance(word, Memory):
-                    self._memory.point(block, k, word.root, word.offset * word.root.dtype.itemsize)
+                    self._storage.point(block, k, word.root, word.offset * word.root.dtype.itemsize)
                 else:
                     block[k] = word
 
@@ -255,7 +254,7 @@ class Native(Program):
     def _host_step(self, unit: Unit) -> Callable[[], None]:
         """A unit that NumPy computes."""
         (value,) = unit.members
-        memory, numbers = self._memory, self.numbers
+        memory, numbers = self._storage, self.numbers
         readers: list[Callable[[], Any]] = []
         for x in value.inputs:
             if isinstance(x, Value):
@@ -276,7 +275,7 @@ class Native(Program):
     def _check_step(self, unit: Unit) -> Callable[[], None]:
         """A check: its test runs where the kernel before it found something out of range."""
         (value,) = unit.members
-        x, kept = (self._memory.reader(v) for v in value.inputs)
+        x, kept = (self._storage.reader(v) for v in value.inputs)
         test = value.params["test"]
 
         def step() -> None:
@@ -289,118 +288,23 @@ class Native(Program):
         """What goes into an input at the end."""
         output = self._lowered.outputs[j]
         assert output.into is not None
-        source, target = self._memory.reader(output.value), self._memory.reader(output.into.value)
+        source, target = self._storage.reader(output.value), self._storage.reader(output.into.value)
         return lambda: np.copyto(target(), source())
 
     # Running
 
     def set_input(self, place: int, array: np.ndarray) -> None:
-        self._memory.put("input", place, array)
+        self._storage.put("input", place, array)
 
     def set_output(self, place: int, array: np.ndarray) -> None:
-        self._memory.put("output", place, array)
+        self._storage.put("output", place, array)
 
     def keep(self, log: Log) -> None:
-        if not self._tables or self._steps[-1] is not self._tables[-1].run:
+        if not self._tables or self.steps[-1] is not self._tables[-1].run:
             self._tables.append(Table())
-            self._steps.append(self._tables[-1].run)
+            self.steps.append(self._tables[-1].run)
         self._tables[-1].add(kernel("note", NOTE), log.words())
 
-    def run(self) -> None:
-        self._slots.fill(self.numbers)
-        for step in self._steps:
-            step()
-
-
-class _Slots:
-    """Where kernels read the numbers of the host: each as a float64 and as an int64."""
-
-    def __init__(self, numbers: list[Number]) -> None:
-        self._block = Block([0] * (2 * len(numbers)))
-        self._reals = {x.place for x in numbers if x.kind is float}
-
-    def address(self, number: Number, real: bool) -> int:
-        """Where the number stands."""
-        return self._block.address + 8 * (2 * number.place + (not real))
-
-    def fill(self, numbers: list[Any]) -> None:
-        """Put all numbers where kernels read them."""
-        block = self._block
-        for i, number in enumerate(numbers):
-            block[2 * i] = float(number)
-            if i not in self._reals:
-                block[2 * i + 1] = int(number)
-
-
-class _Memory:
-    """The arrays of a program, and the words of blocks that hold their addresses."""
-
-    def __init__(self, plan: Plan, fusion: Fusion) -> None:
-        self._plan, self._fusion = plan, fusion
-        self._raw = np.empty(plan.arena + ALIGNMENT, np.uint8)
-        start = self._raw.ctypes.data
-        self._skip = -start % ALIGNMENT
-        self.address = start + self._skip
-        self._arrays: dict[tuple[str, int], np.ndarray] = {}
-        self._words: dict[tuple[str, int], list[tuple[Block, int, int]]] = {}
-        self._constants: dict[Value, np.ndarray] = {}
-        self._address_of = address_of()
-
-    def point(self, block: Block, word: int, root: Value, offset: int) -> None:
-        """Let a word of a block be an address in the memory of a value, now and whenever its array is set."""
-        place = self._plan.places[root]
-        if place.kind == "arena":
-            block[word] = self.address + place.at + offset
-        elif place.kind == "constant":
-            block[word] = self._constant(root).ctypes.data + offset
-        else:
-            self._words.setdefault((place.kind, place.at), []).append((block, word, offset))
-
-    def put(self, kind: str, place: int, array: np.ndarray) -> None:
-        """Set an input or an output."""
-        if self._arrays.get((kind, place)) is array:
-            return
-        self._arrays[kind, place] = array
-        words = self._words.get((kind, place), ())
-        if words:
-            address = self._address_of(array)
-            for block, word, offset in words:
-                block[word] = address + offset
-
-    def _constant(self, value: Value) -> np.ndarray:
-        if value not in self._constants:
-            if value.primitive == "full":
-                array = np.full(value.shape, value.params["value"], value.dtype)
-            else:
-                array = np.ascontiguousarray(value.params["array"])
-            self._constants[value] = array.reshape(value.shape)
-        return self._constants[value]
-
-    def _base(self, root: Value) -> Callable[[], np.ndarray]:
-        """The memory of a root as an array: fixed, or as it was set last."""
-        place: Place = self._plan.places[root]
-        if place.kind == "constant":
-            array = self._constant(root)
-            return lambda: array
-        if place.kind == "arena":
-            array = np.ndarray(root.shape, root.dtype, self._raw.data, self._skip + place.at)
-            return lambda: array
-        key, arrays = (place.kind, place.at), self._arrays
-        # An output may go out in another shape than that in which it is computed.
-        return lambda: arrays[key].reshape(root.shape)
-
-    def reader(self, value: Value) -> Callable[[], np.ndarray]:
-        """A function that gives a value as an array."""
-        root, offset, strides = self._fusion.layouts[value]
-        base, size = self._base(root), value.dtype.itemsize
-        if root.shape == value.shape and offset == 0 and strides == contiguous(value.shape):
-            return base
-        if value.size == 0:
-            empty = np.empty(value.shape, value.dtype)
-            return lambda: empty
-        steps = tuple(size * step for step in strides)
-
-        def read() -> np.ndarray:
-            return np.ndarray(value.shape, value.dtype, base(), offset * size, steps)
-
-        return read
+    def set_numbers(self, *numbers: Any) -> None:
+        self.numbers[:] = numbers
+        self._slots.fill(numbers)

@@ -26,15 +26,16 @@ class Failed(Exception):
 class Program(ABC):
     """A graph that can be run. Whoever runs it sets what its inputs and outputs are.
 
-    ``numbers`` are the numbers of the graph, as Python gives them. Arrays are C-contiguous and have shape and
-    dtype of their values. An output that goes into an input has no array of its own. ``early`` are outputs
-    that are written while the step may still fail.
+    ``numbers`` are the graph's, as they were set last. Arrays are C-contiguous and have shape and dtype of
+    their values. An output that goes into an input has no array of its own. ``early`` are outputs
+    that are written while the step may still fail. ``steps`` are what a run calls, one after the other.
     """
 
     early: frozenset[int] = frozenset()
 
     graph: Graph
     numbers: list[Any]
+    steps: list[Callable[[], None]]
 
     @abstractmethod
     def set_input(self, place: int, array: np.ndarray) -> None:
@@ -48,12 +49,17 @@ class Program(ABC):
     def keep(self, log: Log) -> None:
         """Append the record of ``log``, to which outputs are written, to its rows at the end of every run."""
 
-    @abstractmethod
+    def set_numbers(self, *numbers: Any) -> None:
+        """Run with these numbers from now on."""
+        self.numbers[:] = numbers
+
     def run(self) -> None:
         """Run once. What may fail for some numbers raises :class:`Failed`; a check :class:`Deoptimized` too.
 
         Then no input has been written to, and no output that is not ``early``.
         """
+        for step in self.steps:
+            step()
 
 
 def computed(value: Value, inputs: list[Any]) -> Any:
@@ -72,6 +78,7 @@ class Replay(Program):
     def __init__(self, graph: Graph, seen: Callable[[Value, np.ndarray], None] | None = None) -> None:
         self.graph, self.seen = graph, seen
         self.numbers = [None] * len(graph.numbers)
+        self.steps = [self._run]
         self._inputs: list[Any] = [None] * len(graph.inputs)
         self._outputs: list[Any] = [None] * len(graph.outputs)
         self._logs: list[Log] = []
@@ -85,7 +92,7 @@ class Replay(Program):
     def keep(self, log: Log) -> None:
         self._logs.append(log)
 
-    def run(self) -> None:
+    def _run(self) -> None:
         arrays: dict[Value, Any] = {
             x.value: array for x, array in zip(self.graph.inputs, self._inputs, strict=True)
         }

@@ -95,19 +95,30 @@ class Step:
         _steps.add(self)
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
-        failed = None
-        with self._lock:
+        failed, lock = None, self._lock
+        lock.acquire()  # a with statement would cost twice as much
+        try:
             try:
-                result = self._compiled(args, keywords)
-            except Failed as error:
-                failed = error
-            except TraceError as error:
-                if self._strict:
-                    raise
-                self._refuse(f"{error}")
-            else:
-                if result is not MISS:
-                    return result
+                for bound in self._bound:
+                    result = bound.call(args, keywords)
+                    if result is not MISS:
+                        self._hits += 1
+                        if bound is not self._bound[0]:
+                            self._bound.remove(bound)
+                            self._bound.insert(0, bound)
+                        return result
+            except Deoptimized:
+                return self._first(args, keywords, assumed=False)
+            if not self._refused and _compilable(args, keywords):
+                return self._first(args, keywords)
+        except Failed as error:
+            failed = error
+        except TraceError as error:
+            if self._strict:
+                raise
+            self._refuse(f"{error}")
+        finally:
+            lock.release()
         result = self._function(*args, **keywords)
         if isinstance(failed, FailedTrace):  # what is wrong is not the step's
             self._refuse(f"tracing it failed with {failed.__cause__!r}")
@@ -116,22 +127,6 @@ class Step:
     def _refuse(self, why: str) -> None:
         self._refused = True
         warnings.warn(f"{self._name} runs eagerly: {why}", UserWarning, stacklevel=3)
-
-    def _compiled(self, args: Any, keywords: Any) -> Any:
-        """What a program gives, made anew where none fits; ``MISS`` where the function itself is to run."""
-        for i, bound in enumerate(self._bound):
-            try:
-                result = bound.call(args, keywords)
-            except Deoptimized:
-                return self._first(args, keywords, assumed=False)
-            if result is not MISS:
-                self._hits += 1
-                if i:
-                    self._bound.insert(0, self._bound.pop(i))
-                return result
-        if self._refused or not _compilable(args, keywords):
-            return MISS
-        return self._first(args, keywords)
 
     def _first(self, args: Any, keywords: Any, assumed: bool = True) -> Any:
         """Make the program for a call of this kind, and run it."""

@@ -69,12 +69,12 @@ class Block:
     (3, 0.5)
     """
 
-    __slots__ = ("_memory", "_numbers", "_words", "address")
+    __slots__ = ("_memory", "_numbers", "address", "words")
 
     def __init__(self, words: Sequence[int | float]) -> None:
         self._memory = (ctypes.c_int64 * len(words))()
         self.address: int = ctypes.addressof(self._memory)
-        self._words = memoryview(self._memory).cast("B").cast("q")
+        self.words = memoryview(self._memory).cast("B").cast("q")
         self._numbers = memoryview(self._memory).cast("B").cast("d")
         for place, word in enumerate(words):
             self[place] = word
@@ -83,17 +83,17 @@ class Block:
         if isinstance(word, float):
             self._numbers[place] = word
         else:
-            self._words[place] = word
+            self.words[place] = word
 
     def __getitem__(self, place: int) -> int:
-        return self._words[place]
+        return self.words[place]
 
     def number(self, place: int) -> float:
         """The word as a float64."""
         return self._numbers[place]
 
     def __len__(self) -> int:
-        return len(self._words)
+        return len(self.words)
 
 
 class _Memory(int):
