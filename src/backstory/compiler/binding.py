@@ -15,13 +15,13 @@ from typing import Any
 from backstory.compiler.calling import Code, Groups
 from backstory.compiler.differentiable import History
 from backstory.compiler.graph import Graph, Output, verify
-from backstory.compiler.guards import fingerprint, flags, settings
 from backstory.compiler.log import Log
 from backstory.compiler.memory_map import Memory
 from backstory.compiler.numbers import HostNumber
 from backstory.compiler.primitives import may_fail
 from backstory.compiler.replay import Failed, Program
 from backstory.compiler.results import Results
+from backstory.compiler.surroundings import Surroundings
 from backstory.compiler.symbols import Symbol
 from backstory.compiler.trace import Captured, Gradient
 from backstory.compiler.traced import Traced
@@ -45,7 +45,7 @@ class Bound:
         self._code = Code()
         self._before: dict[str, str] = {}  # tensors that are needed after the run, by their names
         self._after: list[str] = []
-        self._kept: list[tuple[int, str]] = []  # outputs whose memory stays, and who holds them
+        self._kept: list[tuple[int, Any]] = []  # outputs whose memory stays, and who holds them
         self._logged: dict[Log, list[int]] = {}
         for gradient in trace.gradients.values():
             self._leave_gradient(gradient)
@@ -58,14 +58,6 @@ class Bound:
         self._logs = {key: self._log(follower) for key, (follower, _) in trace.followers.items()}
         trace.refuse_escaped(self._known([*leaves, *given.made]))
         written = self._write_back()
-        self.stamps = [(m, fingerprint(m)) for m in trace.origins.modules.values()]
-        self._optimizers = [(x, settings(x)) for x in trace.updates.optimizers.values()]
-        self._tensors = [
-            (one.tensor, flags(one.tensor))
-            for one in trace.lifted.values()
-            if id(one.tensor) not in self._leaves and id(one.tensor) not in self._grads
-        ]
-        self.seen = structure[0]
         verify(self.graph)
         self._may_fail = any(map(may_fail, self.graph.values))
         self.program = build(self.graph)
@@ -74,6 +66,7 @@ class Bound:
             self._lay_out(self._logs[key], follower)
         if self.history is not None:
             self.history.bind(build, self.memory)
+        self._around = Surroundings(trace, {*self._leaves, *self._grads}, self._code.env)
         self._write(given, self._code.rebuilt(shape, results))
         self.call, self.source = self._code.compiled("call(args, keywords)")
         del self._trace, self._leaves, self._grads, self._code, self._logged
@@ -86,6 +79,10 @@ class Bound:
             return f"l{self._leaves[id(x)]}"
         gradient = self._grads.get(id(x))
         return self._code.name(x) if gradient is None else f"{self._tensor(gradient.tensor)}._grad"
+
+    def _is_outside(self, x: Any) -> bool:
+        """Whether a tensor is the same in every call: no argument, and no gradient of an earlier call."""
+        return id(x) not in self._leaves and id(x) not in self._grads
 
     def _held(self, x: Any) -> str:
         """The code for a tensor from outside after the run, when another may be the gradient that it was."""
@@ -115,7 +112,7 @@ class Bound:
                     instead="backstory.autograd.grad(..., create_graph=True), or p.grad = p.grad.detach()",
                 )
             j = self._output(after.array, self._trace.label_of(gradient.tensor, "grad"))
-            self._kept.append((j, owner))
+            self._kept.append((j, gradient.tensor))
             self._after.append(f"{owner}._grad = tensors[{j}]")
         else:
             self._after.append(f"{owner}._grad = {self._held(after)}")
@@ -189,7 +186,7 @@ class Bound:
             code.forbid(f"{code.name(follower)}.coming is not {code.name(mode)}")
         program, memory = self.program, self.memory
         code.env.update(bound=self, memory=memory, arrays=memory.arrays, tensors=memory.tensors)
-        code.env.update(counts=memory.counts, check=check, set_numbers=program.set_numbers)
+        code.env.update(check=check, set_numbers=program.set_numbers)
         code.env["run"] = program.steps[0] if len(program.steps) == 1 else program.run
         code.circumstances(traced.modes)
         with code.inside("try:"):
@@ -205,29 +202,36 @@ class Bound:
         for line in given.last:
             code.add(line)
         code.add(f"return {result}")
+        self._around.seal(memory)
+        code.env.update(holds=self._around.holds, fits=self._around.fits)
 
     def _ask(self, result: str) -> None:
         """Whether the program fits: arguments, names, numbers, arrays."""
-        trace, code, traced = self._trace, self._code, self.traced
+        trace, code, traced, around = self._trace, self._code, self.traced, self._around
         if _names_all(traced.function):
             code.reorder(traced.shape[1])
         code.unpack(traced.shape[0], "args", traced.leaves)
         code.unpack(traced.shape[1], "keywords", traced.leaves)
         self._one_by_one()
+        code.forbid("not holds() and not fits()")
         for look in traced.names.looks:
-            code.look(look)
+            if look.by_identity:
+                around.look(look)
+            else:
+                code.look(look)
         for gradient in trace.gradients.values():
             if gradient.read:
                 wrong = "is not None" if gradient.before is None else "is None"
                 code.forbid(f"{self._tensor(gradient.tensor)}._grad {wrong}")
         groups: Groups = {}
-        for name, place in trace.numbers.owners.items():
-            code.add(f"{name} = {self._owner(place)}")
-            if place[0] == "group":
-                params = place[1].param_groups[place[2]]["params"]
-                own = code.name(params)
-                code.forbid(f"{name}['params'] is not {own} or len({own}) != {len(params)}")
-                groups[name] = (code.name({}), code.name(place[1]))
+        for name, (kind, optimizer, which) in trace.numbers.owners.items():
+            if kind == "group":
+                around.group(name, optimizer, which)
+                groups[name] = (code.name({}), code.name(optimizer))
+            elif self._is_outside(which):
+                around.state(name, optimizer, which)
+            else:
+                code.add(f"{name} = {code.name(optimizer)}.state[{self._tensor(which)}]")
         for owner, key in trace.numbers.absent:
             code.forbid(f"{key!r} in {owner}")
         hosts = [h.name for h in trace.host_numbers]
@@ -252,10 +256,12 @@ class Bound:
             if not log.capacity:
                 code.add(f"{name}.prepare()")
         for j, owner in self._kept:
-            code.add(f"x = tensors[{j}]")
-            held = f"counts[{j}][0]" + (f" + ({owner}._grad is x)" if owner else "")
-            kept = f"if refcount(x) != {held} or refcount(x.array) != counts[{j}][1]: "
-            code.add(("" if j in self.program.early else kept) + f"memory.renew({j})")
+            if j in self.program.early:
+                code.add(f"memory.renew({j})")
+            elif self._is_outside(owner):
+                self._around.output(j, owner)
+            else:
+                code.add(f"memory.spare({j}, {self._tensor(owner)})")
         if self.history is not None:
             code.add("before = history.before()")
         code.add("x = None")
@@ -279,12 +285,6 @@ class Bound:
             what = code.name(log)
             code.add(f"{name}.noted({what})" if log.capacity else f"{name}.computed({what}.told())")
 
-    def _owner(self, place: tuple[Any, ...]) -> str:
-        kind, optimizer, which = place
-        if kind == "group":
-            return f"{self._code.name(optimizer)}.param_groups[{which}]"
-        return f"{self._code.name(optimizer)}.state[{self._tensor(which)}]"
-
     def _place(self, captured: Captured) -> str:
         """The code that finds an array of the call."""
         kind, *where = captured.place
@@ -301,6 +301,13 @@ class Bound:
         place = self.graph.inputs.index(captured.input)
         if captured.place[0] == "itself":
             self.memory.bind(place, captured.array)
+            return
+        kind, *where = captured.place
+        if kind == "tensor" and self._is_outside(where[0]):
+            self._around.array(place, where[0])
+            return
+        if kind == "state" and self._is_outside(self._trace.numbers.owners[where[0]][2]):
+            self._around.array_of_state(place, *where)
             return
         self._code.add(f"x = {self._place(captured)}")
         self._code.forbid(f"x is not arrays[{place}] and not memory.bind({place}, x)")
@@ -322,19 +329,6 @@ class Bound:
                 continue
             if (place := self._place(captured)) != own:
                 self._code.forbid(f"{own} is not {place}")
-
-    # What a call asks
-
-    def stays(self) -> bool:
-        """Whether modules, optimizers and tensors are what they were, though something somewhere changed."""
-        if any(fingerprint(module) != was for module, was in self.stamps):
-            return False
-        if any(settings(optimizer) != was for optimizer, was in self._optimizers):
-            return False
-        if any(flags(x) != was for x, was in self._tensors):
-            return False
-        self.seen = structure[0]
-        return True
 
     def switch(self, module: Any, mode: bool) -> None:
         """Switch a module to training or evaluation, as the step does."""

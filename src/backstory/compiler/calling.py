@@ -7,7 +7,6 @@ settings with what the trace saw, fetches the arrays, runs the program, and leav
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +17,7 @@ from backstory.compiler.guards import PLAIN, Look, unchanged
 from backstory.compiler.numbers import Numbers
 from backstory.compiler.replay import Deoptimized, Failed
 from backstory.func.tree import like
-from backstory.graph import context, structure
+from backstory.graph import context
 from backstory.promotion import get_default_dtype
 from backstory.tensor import Tensor, wrap
 
@@ -49,12 +48,10 @@ class Code:
             "MISS": MISS,
             "UNDONE": (Deoptimized, Failed),
             "context": context,
-            "structure": structure,
             "default_dtype": get_default_dtype,
             "like": like,
             "unchanged": unchanged,
             "wrap": wrap,
-            "refcount": sys.getrefcount,
             "ndarray": np.ndarray,
         }
         self._names: dict[int, str] = {}
@@ -97,14 +94,13 @@ class Code:
     # What is asked
 
     def circumstances(self, was: tuple[Any, ...]) -> None:
-        """The modes of the thread, and that no module or hook changed unseen."""
+        """The modes of the thread."""
         grad_enabled, inference, at_zero, dtype = was
         self.add("ctx = context()")
         self.forbid("ctx.trace is not None or len(ctx.levels) != 1")
         self.forbid("ctx.observer is not None or ctx.anomaly is not None")
         self.forbid(f"ctx.levels[0].grad_enabled is not {grad_enabled} or ctx.inference is not {inference}")
         self.forbid(f"ctx.relu_at_zero != {at_zero!r} or default_dtype() is not {self.name(dtype)}")
-        self.forbid("structure[0] != bound.seen and not bound.stays()")
 
     def look(self, look: Look) -> None:
         """One name that the step refers to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from backstory.compiler.cache import object_of
 from backstory.compiler.native import host, load, object_code
 
-__all__ = ["Driver", "address_of", "builtin", "driver"]
+__all__ = ["Driver", "address_of", "builtin", "driver", "exported"]
 
 _DEFINED = ("address_of", "call", "run", "stop", "work")
 _FROM_PYTHON = (
@@ -58,10 +58,18 @@ def driver() -> Driver:
     head = object.__basicsize__
     text = text.replace("TYPE_AT", str(head - 8)).replace("DATA_AT", str(head))
     code = object_of("driver", text, lambda: object_code(text))
-    imports = {name: _address(getattr(ctypes.pythonapi, name)) for name in _FROM_PYTHON}
-    imports |= {"None": id(None), "TypeError": id(TypeError), "ndarray": id(np.ndarray)}
+    imports = exported(_FROM_PYTHON) | {
+        "None": id(None),
+        "TypeError": id(TypeError),
+        "ndarray": id(np.ndarray),
+    }
     imports["yield_processor"] = _yield_processor()
     return Driver(*load(code, _DEFINED, imports))
+
+
+def exported(names: Iterable[str]) -> dict[str, int]:
+    """Addresses of functions of Python's own interface for C."""
+    return {name: _address(getattr(ctypes.pythonapi, name)) for name in names}
 
 
 def _address(function: Any) -> int:

@@ -72,6 +72,12 @@ class Look:
     value: Any
     copy: Any
 
+    @property
+    def by_identity(self) -> bool:
+        """Whether it must be the same object: no number or text, and no container whose entries count."""
+        plain = isinstance(self.value, (*PLAIN, np.generic, np.dtype))
+        return self.copy is None and (not plain or self.value is None or self.value.__class__ is bool)
+
     def now(self) -> Any:
         """What it is at present."""
         if self.kind == "cell":

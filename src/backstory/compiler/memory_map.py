@@ -106,6 +106,14 @@ class Memory:
             self.program.set_output(j, self.tensors[j].array)
             self.counts[j] = _count(self.tensors, j)
 
+    def spare(self, j: int, owner: Any) -> bool:
+        """Whether nobody but ``owner`` holds output ``j``, as its gradient; else it gets new memory."""
+        x, (held, array_held) = self.tensors[j], self.counts[j]
+        if sys.getrefcount(x) == held + (owner._grad is x) and sys.getrefcount(x.array) == array_held:
+            return True
+        self.renew(j)
+        return False
+
     def handed(self, j: int) -> Any:
         """Output ``j`` for the caller to keep."""
         x = self.tensors[j]
