@@ -21,7 +21,7 @@ from backstory.compiler.numbers import HostNumber
 from backstory.compiler.primitives import may_fail
 from backstory.compiler.replay import Failed, Program
 from backstory.compiler.results import Results
-from backstory.compiler.surroundings import Surroundings
+from backstory.compiler.surroundings import Gradients, Surroundings
 from backstory.compiler.symbols import Symbol
 from backstory.compiler.trace import Captured, Gradient
 from backstory.compiler.traced import Traced
@@ -212,17 +212,6 @@ class Bound:
             code.reorder(traced.shape[1])
         code.unpack(traced.shape[0], "args", traced.leaves)
         code.unpack(traced.shape[1], "keywords", traced.leaves)
-        self._one_by_one()
-        code.forbid("not holds() and not fits()")
-        for look in traced.names.looks:
-            if look.by_identity:
-                around.look(look)
-            else:
-                code.look(look)
-        for gradient in trace.gradients.values():
-            if gradient.read:
-                wrong = "is not None" if gradient.before is None else "is None"
-                code.forbid(f"{self._tensor(gradient.tensor)}._grad {wrong}")
         groups: Groups = {}
         for name, (kind, optimizer, which) in trace.numbers.owners.items():
             if kind == "group":
@@ -232,12 +221,23 @@ class Bound:
                 around.state(name, optimizer, which)
             else:
                 code.add(f"{name} = {code.name(optimizer)}.state[{self._tensor(which)}]")
+        for captured in trace.captured.values():
+            self._fetch(captured)
+        looks = traced.names.looks
+        for look in (x for x in looks if x.by_identity):
+            around.look(look)
+        code.forbid("not holds() and not fits()")
+        for look in (x for x in looks if not x.by_identity):
+            code.look(look)
+        self._one_by_one()
+        for gradient in trace.gradients.values():
+            if gradient.read:
+                wrong = "is not None" if gradient.before is None else "is None"
+                code.forbid(f"{self._tensor(gradient.tensor)}._grad {wrong}")
         for owner, key in trace.numbers.absent:
             code.forbid(f"{key!r} in {owner}")
         hosts = [h.name for h in trace.host_numbers]
         code.numbers(trace.numbers, hosts, [*self._after, result], groups)
-        for captured in trace.captured.values():
-            self._fetch(captured)
 
     def _run(self) -> None:
         """From the draws to what the step leaves behind."""
@@ -255,13 +255,18 @@ class Bound:
         for name, log in followers:
             if not log.capacity:
                 code.add(f"{name}.prepare()")
+        fixed = []
         for j, owner in self._kept:
             if j in self.program.early:
                 code.add(f"memory.renew({j})")
             elif self._is_outside(owner):
-                self._around.output(j, owner)
+                fixed.append((j, owner))
             else:
                 code.add(f"memory.spare({j}, {self._tensor(owner)})")
+        if fixed:
+            gradients = Gradients(fixed, self.memory)
+            code.env.update(gradients_hold=gradients.hold, renew_gradients=gradients.renew)
+            code.add("if not gradients_hold(): renew_gradients()")
         if self.history is not None:
             code.add("before = history.before()")
         code.add("x = None")

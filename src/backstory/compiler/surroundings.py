@@ -6,6 +6,7 @@ are where they were (:mod:`~.watch`), and only if not ``fits()``, which asks one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from backstory.compiler.guards import Look, fingerprint, flags, settings, unchanged
@@ -13,7 +14,7 @@ from backstory.compiler.memory_map import Memory
 from backstory.compiler.watch import Watch
 from backstory.graph import structure
 
-__all__ = ["Surroundings"]
+__all__ = ["Gradients", "Surroundings"]
 
 
 class Surroundings:
@@ -32,9 +33,9 @@ class Surroundings:
         self._entries: dict[tuple[int, Any], tuple[dict[Any, Any], Any]] = {}
         self._lists: dict[int, tuple[list[Any], list[Any]]] = {}
         self._states: list[tuple[str, Any, Any]] = []
+        self._rows: dict[str, list[int]] = {}  # of entries of a state
         self._arrays: list[tuple[int, Any]] = []
-        self._state_arrays: list[tuple[int, str, str, int]] = []
-        self._outputs: list[tuple[int, Any, int]] = []
+        self._state_arrays: list[tuple[int, str, str]] = []
         self._seen = structure[0]
         self._watch.item(structure, 0)
 
@@ -61,6 +62,7 @@ class Surroundings:
         self._entry(vars(optimizer), "state")
         self._watch.entry(optimizer.state, parameter)
         self._states.append((name, optimizer.state, parameter))
+        self._names[name], self._rows[name] = optimizer.state[parameter], []
 
     def _entry(self, mapping: dict[Any, Any], key: Any) -> None:
         """An entry that must be the same object."""
@@ -82,12 +84,8 @@ class Surroundings:
 
     def array_of_state(self, place: int, name: str, key: str) -> None:
         """Input ``place`` is an array in a state."""
-        self._state_arrays.append((place, name, key, self._watch.entry({}, key)))
-
-    def output(self, j: int, owner: Any) -> None:
-        """Output ``j`` is what the call leaves as the gradient of a tensor."""
-        self._watch.slot(owner, "_grad")
-        self._outputs.append((j, owner, self._watch.held()))
+        self._state_arrays.append((place, name, key))
+        self._rows[name].append(self._watch.entry(self._names[name], key))
 
     def seal(self, memory: Memory) -> None:
         """All is there."""
@@ -102,21 +100,19 @@ class Surroundings:
         watch, memory, names = self._watch, self._memory, self._names
         watch.doubt()
         for name, states, parameter in self._states:
-            names[name] = states[parameter]
-        for _, name, _, row in self._state_arrays:
-            watch.move(row, id(names[name]))
-        for j, _, row in self._outputs:
-            watch.hold(row, memory.tensors[j])
+            if names[name] is not states[parameter]:
+                names[name] = states[parameter]
+                for row in self._rows[name]:
+                    watch.move(row, id(names[name]))
         watch.note()  # and only now asked, so that a change meanwhile is found in the next call
         if not self._is_same():
             return False
         found = [(place, x.array) for place, x in self._arrays]
-        found += [(place, names[name].get(key)) for place, name, key, _ in self._state_arrays]
+        found += [(place, names[name].get(key)) for place, name, key in self._state_arrays]
         for place, array in found:
             if array is not memory.arrays[place] and not memory.bind(place, array):
                 return False
-        spared = [memory.spare(j, owner) for j, owner, _ in self._outputs]
-        if all(spared) and all(memory.arrays[place] is not None for place, _ in found):  # None: to be copied
+        if all(memory.arrays[place] is not None for place, _ in found):  # else to be copied in each call
             watch.confirm()
         return True
 
@@ -135,3 +131,32 @@ class Surroundings:
             and all(mapping.get(key) is was for (_, key), (mapping, was) in self._entries.items())
             and all(unchanged(items, were) for items, were in self._lists.values())
         )
+
+
+class Gradients:
+    """What a call leaves as gradients: in the same memory each time, unless somebody else holds it."""
+
+    def __init__(self, owners: Sequence[tuple[int, Any]], memory: Memory) -> None:
+        self._memory = memory
+        self._watch = watch = Watch()
+        self._outputs: list[tuple[int, Any, int]] = []
+        for j, owner in owners:
+            watch.slot(owner, "_grad")
+            self._outputs.append((j, owner, watch.held()))
+        watch.seal()
+        for j, _, row in self._outputs:
+            watch.hold(row, memory.tensors[j])
+        self.hold = watch.holds
+
+    def renew(self) -> None:
+        """New memory for those that somebody else holds."""
+        watch, memory = self._watch, self._memory
+        watch.doubt()
+        watch.note()
+        spare = True
+        for j, owner, row in self._outputs:
+            if not memory.spare(j, owner):
+                watch.hold(row, memory.tensors[j])
+                spare = False
+        if spare:
+            watch.confirm()

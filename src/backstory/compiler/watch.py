@@ -67,6 +67,7 @@ class Watch:
     def __init__(self) -> None:
         self._rows: list[int] = []
         self._owners: list[Any] = []
+        self._array_at = slot_at("array")
 
     def _add(self, owner: Any, kind: int, where: int, key: int = 0) -> int:
         self._owners.append(owner)
@@ -91,7 +92,7 @@ class Watch:
 
     def move(self, row: int, where: int) -> None:
         """Look for an entry in the dict at that address instead."""
-        self._block[4 * row + 1] = where
+        self._block.words[4 * row + 1] = where
 
     def held(self) -> int:
         """Who holds a tensor, and its array: which one :meth:`hold` says. The number of its first row."""
@@ -100,8 +101,8 @@ class Watch:
 
     def hold(self, row: int, x: Core) -> None:
         """It is this tensor."""
-        for i, where in enumerate((id(x) + slot_at("array"), id(x), id(x.array))):
-            self.move(row + i, where)
+        words, at, here = self._block.words, 4 * row + 1, id(x)
+        words[at], words[at + 4], words[at + 8] = here + self._array_at, here, id(x.array)
 
     def seal(self) -> None:
         """No more places."""
