@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from types import CellType
 
 import numpy as np
@@ -204,3 +205,21 @@ def check(change, how, builder, monkeypatch):
 
     x = backstory.randn(5, 3, dtype=np.float64)
     alike(make, [(x,)] * 8, BUILDERS[builder], misses=None, between=between)
+
+
+def test_what_was_replaced_is_not_kept_alive():
+    w = nn.Parameter(backstory.ones(3))
+    optimizer = optim.SGD([w], lr=0.1, momentum=0.9)
+
+    def step(x):
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        optimizer.step()
+
+    run, x = backstory.compile(step), backstory.ones(3)
+    for _ in range(4):
+        run(x)
+    old = weakref.ref(optimizer.state[w]["momentum_buffer"])
+    step(x)
+    run(x)
+    assert old() is None

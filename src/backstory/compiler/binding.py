@@ -58,6 +58,7 @@ class Bound:
         self._logs = {key: self._log(follower) for key, (follower, _) in trace.followers.items()}
         trace.refuse_escaped(self._known([*leaves, *given.made]))
         written = self._write_back()
+        self._around = Surroundings(trace, {*self._leaves, *self._grads}, self._code.env)
         verify(self.graph)
         self._may_fail = any(map(may_fail, self.graph.values))
         self.program = build(self.graph)
@@ -66,7 +67,6 @@ class Bound:
             self._lay_out(self._logs[key], follower)
         if self.history is not None:
             self.history.bind(build, self.memory)
-        self._around = Surroundings(trace, {*self._leaves, *self._grads}, self._code.env)
         self._write(given, self._code.rebuilt(shape, results))
         self.call, self.source = self._code.compiled("call(args, keywords)")
         del self._trace, self._leaves, self._grads, self._code, self._logged
@@ -224,10 +224,10 @@ class Bound:
         for captured in trace.captured.values():
             self._fetch(captured)
         looks = traced.names.looks
-        for look in (x for x in looks if x.by_identity):
+        for look in (x for x in looks if x.watchable):
             around.look(look)
         code.forbid("not holds() and not fits()")
-        for look in (x for x in looks if not x.by_identity):
+        for look in (x for x in looks if not x.watchable):
             code.look(look)
         self._one_by_one()
         for gradient in trace.gradients.values():

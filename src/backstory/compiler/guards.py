@@ -73,10 +73,11 @@ class Look:
     copy: Any
 
     @property
-    def by_identity(self) -> bool:
-        """Whether it must be the same object: no number or text, and no container whose entries count."""
+    def watchable(self) -> bool:
+        """Whether all that counts is that the same object is there: no number, no entries of its own."""
+        kept = self.copy is None and isinstance(self.holder, (dict, types.CellType))
         plain = isinstance(self.value, (*PLAIN, np.generic, np.dtype))
-        return self.copy is None and (not plain or self.value is None or self.value.__class__ is bool)
+        return kept and (not plain or self.value is None or self.value.__class__ is bool)
 
     def now(self) -> Any:
         """What it is at present."""

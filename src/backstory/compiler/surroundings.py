@@ -85,13 +85,15 @@ class Surroundings:
     def array_of_state(self, place: int, name: str, key: str) -> None:
         """Input ``place`` is an array in a state."""
         self._state_arrays.append((place, name, key))
-        self._rows[name].append(self._watch.entry(self._names[name], key))
+        self._rows[name].append(self._watch.movable(key))
 
     def seal(self, memory: Memory) -> None:
         """All is there."""
         self._memory = memory
         self._watch.seal()
         self.holds = self._watch.holds
+        for name in self._rows:
+            self._move(name)
 
     # What a call asks
 
@@ -102,8 +104,7 @@ class Surroundings:
         for name, states, parameter in self._states:
             if names[name] is not states[parameter]:
                 names[name] = states[parameter]
-                for row in self._rows[name]:
-                    watch.move(row, id(names[name]))
+                self._move(name)
         watch.note()  # and only now asked, so that a change meanwhile is found in the next call
         if not self._is_same():
             return False
@@ -115,6 +116,10 @@ class Surroundings:
         if all(memory.arrays[place] is not None for place, _ in found):  # else to be copied in each call
             watch.confirm()
         return True
+
+    def _move(self, name: str) -> None:
+        for row in self._rows[name]:
+            self._watch.move(row, id(self._names[name]))
 
     def _is_same(self) -> bool:
         """Whether modules, optimizers, tensors and names are what they were."""

@@ -9,6 +9,7 @@
 declare ptr @PyLong_AsVoidPtr(ptr)
 declare ptr @PyBool_FromLong(i64)
 declare ptr @PyDict_GetItemWithError(ptr, ptr)
+declare void @PyErr_Clear()
 declare ptr @PyList_GetItem(ptr, i64)
 declare i64 @PyList_Size(ptr)
 
@@ -28,7 +29,13 @@ entry:
   %name = inttoptr i64 %key to ptr
   %value = call ptr @PyDict_GetItemWithError(ptr %where, ptr %name)
   %value_word = ptrtoint ptr %value to i64
+  %is_there = icmp ne ptr %value, null
+  br i1 %is_there, label %there, label %absent
+there:
   ret i64 %value_word
+absent:
+  call void @PyErr_Clear()
+  ret i64 0
 item:
   %size = call i64 @PyList_Size(ptr %where)
   %within = icmp ult i64 %key, %size

@@ -42,6 +42,7 @@ _SLOTS = ("array", "_grad")
 _FROM_PYTHON = (
     "PyBool_FromLong",
     "PyDict_GetItemWithError",
+    "PyErr_Clear",
     "PyList_GetItem",
     "PyList_Size",
     "PyLong_AsVoidPtr",
@@ -86,12 +87,16 @@ class Watch:
         """An item of a list, or that there is none."""
         self._add(items, _ITEM, id(items), i)
 
-    def entry(self, mapping: dict[Any, Any], key: Any) -> int:
-        """An entry of a dict, or that there is none. The number of its row, for :meth:`move`."""
-        return self._add((mapping, key), _ENTRY, id(mapping), id(key))
+    def entry(self, mapping: dict[Any, Any], key: Any) -> None:
+        """An entry of a dict, or that there is none."""
+        self._add((mapping, key), _ENTRY, id(mapping), id(key))
+
+    def movable(self, key: Any) -> int:
+        """An entry of that dict which :meth:`move` says. The number of its row."""
+        return self._add(key, _ENTRY, 0, id(key))
 
     def move(self, row: int, where: int) -> None:
-        """Look for an entry in the dict at that address instead."""
+        """It is the dict at this address."""
         self._block.words[4 * row + 1] = where
 
     def held(self) -> int:
