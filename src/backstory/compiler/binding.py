@@ -69,6 +69,9 @@ class Bound:
             self.history.bind(build, self.memory)
         self._write(given, self._code.rebuilt(shape, results))
         self.call, self.source = self._code.compiled("call(args, keywords)")
+        if self.history is None:  # arrays and tensors that may be replaced, and are needed no more
+            for found in (trace.captured, trace.lifted, trace.gradients, trace.updates.moved):
+                found.clear()
         del self._trace, self._leaves, self._grads, self._code, self._logged
 
     # What a call leaves behind
