@@ -192,6 +192,8 @@ class _Emission:
             return text
         cast = dtype.type(value).item()
         read = f"{typed}({'number' if dtype.kind == 'f' else 'integer'}(block, {{}}))"
+        if dtype == np.int32:
+            read = "integer32(block, {})"
         return self._argument("c", "scalar", cast, ("scalar", repr(cast), dtype), read)
 
     def load(self, operand: Operand, stage: int) -> str:

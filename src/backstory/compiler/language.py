@@ -3,7 +3,8 @@
 A kernel is a Python function of one argument, the address of its block (:mod:`backstory.compiler.table`). It
 may use Python's arithmetic and comparisons, ``for i in range(...)``, ``if`` and ``while``, and these words:
 
-- ``integer(block, k)``, ``number(block, k)``: word ``k`` as an int64, as a float64.
+- ``integer(block, k)``, ``number(block, k)``: word ``k`` as an int64, as a float64. ``integer32(block, k)`` as an
+  int32: what is compared with int32 has that width from the beginning, and LLVM need not find out.
 - ``array(block, k, float32)``: the array whose address is word ``k``, of entries of that dtype: ``x[i]``
   reads or writes entry ``i``, counted from that address, without any check.
 - ``array_at(address, k, float32)``: the same where the address is computed; it counts as word ``k``'s.
@@ -117,9 +118,9 @@ def _word(kind: types.Type) -> Any:
 
     def typed(typing: Any, block: Any, place: Any) -> Any:
         def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            value_type = context.get_value_type(kind)
-            words = builder.inttoptr(args[0], ir.PointerType(value_type))
-            read = builder.load(builder.gep(words, [args[1]]))
+            words = builder.inttoptr(args[0], ir.PointerType(ir.IntType(64)))
+            word = builder.gep(words, [args[1]])
+            read = builder.load(builder.bitcast(word, ir.PointerType(context.get_value_type(kind))))
             read.set_metadata("invariant.load", builder.module.add_metadata([]))
             return read
 
@@ -128,7 +129,7 @@ def _word(kind: types.Type) -> Any:
     return intrinsic(typed)
 
 
-integer, number = _word(types.int64), _word(types.float64)
+integer, number, integer32 = _word(types.int64), _word(types.float64), _word(types.int32)
 
 
 @intrinsic(prefer_literal=True)
@@ -275,6 +276,7 @@ WORDS: dict[str, Any] = {
     "array_at": array_at,
     "INFINITY": float("inf"),
     "integer": integer,
+    "integer32": integer32,
     "number": number,
     "where": where,
     "isnan": _test(lambda builder, x: builder.fcmp_unordered("uno", x, x)),

@@ -216,6 +216,9 @@ def _rows(name: str, entry: str, value: Value, layouts: Layouts) -> Call:
     x, places = value.inputs[-2:]
     lies, where = layouts[x], layouts[places]
     typed = type_name(value.dtype)
+    loop, indent = "for j in range(n1):", "    "
+    if x.shape[1] == 1:  # a loop takes longer than its one entry
+        name, loop, indent = f"{name}_of_one", "j = 0", ""
     source = (
         f"def {name}(block):\n"
         f"    n1, n2, n3, n4 = integer(block, 1), integer(block, 2), integer(block, 3), integer(block, 4)\n"
@@ -223,8 +226,8 @@ def _rows(name: str, entry: str, value: Value, layouts: Layouts) -> Call:
         f"    y = array(block, 7, {typed})\n"
         f"    for i in range(integer(block, 0)):\n"
         f"        p, q = i * n2, places[i * n4] * n1\n"
-        f"        for j in range(n1):\n"
-        f"            y[q + j] = {entry}\n"
+        f"        {loop}\n"
+        f"        {indent}y[q + j] = {entry}\n"
     )
     words = (*x.shape, *lies.strides, *where.strides)
     memory = (Memory(where.root, where.offset), Memory(lies.root, lies.offset), Memory(value, 0))
