@@ -30,8 +30,6 @@ FEWEST = 2
 """So many lanes a band has at least."""
 WHOLE = -1
 """Instead of a loop: the whole unit is done with the first band."""
-_ENTRY = 0.06
-"""About how many nanoseconds one entry takes that a nest reads or writes."""
 _MOST_WHOLE = 500.0
 _STATES = 6
 
@@ -174,7 +172,7 @@ class _Cutting:
         """About how many nanoseconds a unit takes on one core."""
         if unit in self.products:
             return self.products[unit].cost(next(iter(unit.members)).dtype)
-        return self.nests[unit].work * _ENTRY if unit in self.nests else 0.0
+        return self.nests[unit].work if unit in self.nests else 0.0
 
     def _cuts_of(self, unit: Unit) -> list[Cut]:
         if unit not in self._cuts:

@@ -15,13 +15,14 @@ from backstory.compiler.primitives import REDUCTIONS
 __all__ = ["COMPARISONS", "computing_dtype", "cost", "kind"]
 
 COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"))
-_DEAR = frozenset(
-    (
-        *("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "erf", "erfc", "pow", "hypot", "atan2"),
-        *("sin", "cos", "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh"),
-        *("fmod", "floor_divide", "remainder", "logaddexp"),
-    )
-)
+_COSTS = {
+    **dict.fromkeys(("divide", "sqrt", "gather"), 4),
+    **dict.fromkeys(("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "pow", "hypot", "atan2"), 20),
+    **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan", "logaddexp"), 20),
+    **dict.fromkeys(("sinh", "cosh", "asinh", "acosh", "atanh"), 20),
+    **dict.fromkeys(("erf", "erfc"), 50),
+    **dict.fromkeys(("fmod", "floor_divide", "remainder"), 500),
+}
 
 
 def kind(value: Value, layouts: Layouts) -> str:
@@ -65,6 +66,4 @@ def _weak(x: Any) -> Any:
 
 def cost(value: Value) -> int:
     """About how much longer than an addition one entry takes."""
-    if value.primitive in _DEAR:
-        return 20
-    return 4 if value.primitive in ("divide", "sqrt", "gather") else 1
+    return _COSTS.get(value.primitive, 1)
