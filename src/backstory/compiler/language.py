@@ -3,8 +3,8 @@
 A kernel is a Python function of one argument, the address of its block (:mod:`backstory.compiler.table`). It
 may use Python's arithmetic and comparisons, ``for i in range(...)``, ``if`` and ``while``, and these words:
 
-- ``integer(block, k)``, ``number(block, k)``: word ``k`` as an int64, as a float64. ``integer32(block, k)`` as an
-  int32: what is compared with int32 has that width from the beginning, and LLVM need not find out.
+- ``integer(block, k)``, ``number(block, k)``: word ``k`` as an int64, as a float64; ``integer32(block, k)``
+  as an int32, since loops that convert an int64 run with vectors of half as many entries.
 - ``array(block, k, float32)``: the array whose address is word ``k``, of entries of that dtype: ``x[i]``
   reads or writes entry ``i``, counted from that address, without any check.
 - ``array_at(address, k, float32)``: the same where the address is computed; it counts as word ``k``'s.
