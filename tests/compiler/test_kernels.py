@@ -24,6 +24,18 @@ def run(name: str, source: str, *words: int | float | np.ndarray) -> None:
     table.run()
 
 
+@pytest.mark.parametrize("value", [0, 1, -1, 2**31 - 1, -(2**31)])
+def test_a_word_is_read_as_an_integer_of_32_bits(value):
+    y = np.zeros(1, np.int32)
+    source = """
+def narrow(block):
+    y = array(block, 1, int32)
+    y[0] = integer32(block, 0)
+"""
+    run("narrow", source, value, y)
+    assert y[0] == value
+
+
 @pytest.mark.parametrize("word", DTYPES)
 def test_arrays_of_every_dtype_are_read_and_written(word):
     x = np.array([0, 1, 0, 3, 5]).astype(DTYPES[word])

@@ -61,6 +61,15 @@ def test_small_updates_and_one_thread_take_the_nests_one_by_one():
     assert [len(entry) for entry in divided(order, nests, plan, 2)] == [1] * len(order)
 
 
+@pytest.mark.parametrize(("function", "among"), [("erf", 2), ("abs", 1)])
+def test_functions_that_take_long_are_divided_sooner(function, among):
+    b = Building()
+    b.output(b(function, b.input((20_000,))))
+    order, nests, plan = units_and_plan(b.graph)
+    (parts,) = divided(order, nests, plan, 2)
+    assert len(parts) == among
+
+
 def test_nests_that_need_each_other_run_one_after_the_other():
     order, nests, plan = units_and_plan(update(dependent=True))
     # Each update needs the total that the one before it is beside.
