@@ -64,7 +64,7 @@ def test_small_updates_and_one_thread_take_the_nests_one_by_one():
 @pytest.mark.parametrize(("function", "among"), [("erf", 2), ("abs", 1)])
 def test_functions_that_take_long_are_divided_sooner(function, among):
     b = Building()
-    b.output(b(function, b.input((20_000,))))
+    b.output(b(function, b.input((10_000,))))
     order, nests, plan = units_and_plan(b.graph)
     (parts,) = divided(order, nests, plan, 2)
     assert len(parts) == among

@@ -17,9 +17,10 @@ __all__ = ["COMPARISONS", "computing_dtype", "cost", "kind"]
 COMPARISONS = frozenset(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"))
 _COSTS = {
     **dict.fromkeys(("divide", "sqrt", "gather"), 4),
-    **dict.fromkeys(("exp", "expm1", "log", "log1p", "log2", "log10", "tanh", "pow", "hypot", "atan2"), 20),
-    **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan", "logaddexp"), 20),
+    **dict.fromkeys(("exp", "expm1", "pow", "hypot", "atan2", "logaddexp"), 20),
+    **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan"), 20),
     **dict.fromkeys(("sinh", "cosh", "asinh", "acosh", "atanh"), 20),
+    **dict.fromkeys(("log", "log1p", "log2", "log10", "tanh"), 25),
     **dict.fromkeys(("erf", "erfc"), 50),
     **dict.fromkeys(("fmod", "floor_divide", "remainder"), 500),
 }

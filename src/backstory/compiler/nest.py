@@ -73,7 +73,7 @@ class Scalar:
 
 # Integers up to here are floats too.
 _EXACT = 1 << 53
-LARGE = 16_000.0
+LARGE = 6_500.0
 """Nanoseconds of work that are worth waking another core for one sweep."""
 # About how many nanoseconds an entry takes that is read or written, and an addition.
 _MOVED, _ADDED = 0.03, 0.02
