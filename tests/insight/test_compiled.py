@@ -171,25 +171,31 @@ def test_passes_and_steps_outside_of_the_compiled_ones_are_told_apart_as_in_eage
     assert [s for s, n in ours._rows(samples) for _ in range(n)] == [s for s, _ in its._rows(samples)]
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e-10, 1.0, 1e10])
+@pytest.mark.parametrize("scale", [1e-40, 1e-30, 1e-22, 1e-10, 1.0, 1e10, 1e22, 1e33])
 def test_norms_of_short_floats_have_the_range_of_the_floats(tmp_path, scale):
-    w = nn.Linear(3, 5, bias=False)
-    model = nn.Sequential(w, nn.ReLU())
-    optimizer = optim.SGD(model.parameters(), lr=1.0)
-    x = backstory.ones(4, 3)
+    def norms(compiled):
+        w = nn.Linear(300, 5, bias=False)
+        model = nn.Sequential(w, nn.ReLU())
+        optimizer = optim.SGD(model.parameters(), lr=1.0)
+        x = backstory.ones(4, 300)
+        x[:, 100:200] = 0.0  # stretches of nothing as well
 
-    @backstory.compile
-    def step(x):
-        optimizer.zero_grad()
-        (model(x) * scale).sum().backward()
-        optimizer.step()
+        def step(x):
+            optimizer.zero_grad()
+            (model(x) * scale).sum().backward()
+            optimizer.step()
 
-    with backstory.no_grad():
-        w.weight.copy_(backstory.ones(5, 3))
-    run = backstory.watch(model, optimizer, tmp_path / "run", data=x, scan_at=lambda step: False)
-    step(x)
-    run.close()
-    np.testing.assert_allclose(run.norms()["0.weight"][:2, 0], 4 * scale * 15**0.5, rtol=1e-5)
+        with backstory.no_grad():
+            w.weight.copy_(backstory.ones(5, 300))
+        path = tmp_path / f"{compiled}"
+        run = backstory.watch(model, optimizer, path, data=x, scan_at=lambda step: False)
+        (backstory.compile(step) if compiled else step)(x)
+        run.close()
+        return run.norms()["0.weight"]
+
+    ours = norms(True)
+    np.testing.assert_allclose(ours, norms(False), rtol=1e-5)
+    np.testing.assert_allclose(ours[:2, 0], 4 * scale * 1000**0.5, rtol=1e-5)
 
 
 def test_a_loss_that_is_not_finite_is_told_once(tmp_path):

@@ -9,13 +9,16 @@ the code of a call is written (:mod:`~.calling`), and the memory of inputs and o
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from backstory.compiler.calling import Code, Groups
 from backstory.compiler.differentiable import History
 from backstory.compiler.graph import Graph, Output, verify
-from backstory.compiler.log import Log
+from backstory.compiler.log import Field, Log
 from backstory.compiler.memory_map import Memory
 from backstory.compiler.numbers import HostNumber
 from backstory.compiler.primitives import may_fail
@@ -46,7 +49,8 @@ class Bound:
         self._before: dict[str, str] = {}  # tensors that are needed after the run, by their names
         self._after: list[str] = []
         self._kept: list[tuple[int, Any]] = []  # outputs whose memory stays, and who holds them
-        self._logged: dict[Log, list[int]] = {}
+        self._logged: dict[Log, list[tuple[int, Field]]] = {}
+        self._said: list[tuple[Log, Field, str]] = []  # numbers that are told
         for gradient in trace.gradients.values():
             self._leave_gradient(gradient)
         leaves, shape = tree.flatten(traced.result)
@@ -72,7 +76,7 @@ class Bound:
         if self.history is None:  # arrays and tensors that may be replaced, and are needed no more
             for found in (trace.captured, trace.lifted, trace.gradients, trace.updates.moved):
                 found.clear()
-        del self._trace, self._leaves, self._grads, self._code, self._logged
+        del self._trace, self._leaves, self._grads, self._code, self._logged, self._said
 
     # What a call leaves behind
 
@@ -144,18 +148,24 @@ class Bound:
     def _noted(self, part: Any, log: Log) -> Any:
         if isinstance(part, (tuple, list)):
             return tuple(self._noted(one, log) for one in part)
+        if isinstance(part, HostNumber):
+            self._said.append((log, log.add(np.dtype(np.float64)), part.name))
+            return self._said[-1][1]
         if not isinstance(part, Symbol):
             return part
-        self._logged[log].append(self._output(part, "statistic"))
-        return log.add(part.value)
+        self._logged[log].append((self._output(part, "statistic"), log.add(part.dtype, part.shape)))
+        return self._logged[log][-1][1]
 
     def _lay_out(self, log: Log, follower: Any) -> None:
         """Have the program write what a follower is told into its log."""
         waits = follower.may_wait(log.events)
-        for j, array in zip(self._logged[log], log.lay_out(waits), strict=True):
-            self.memory.lend(j, array)
+        log.lay_out(waits)
+        for j, field in self._logged[log]:
+            self.memory.lend(j, log.memory(field))
         if waits:
-            self.program.keep(log)
+            self.program.keep(log, follower.clock)
+            follower.keep(log)
+            weakref.finalize(self, follower.drop, log).atexit = False
 
     def _known(self, leaves: Sequence[Any]) -> list[Symbol]:
         """The symbols that may outlive the trace, since a call makes them anew."""
@@ -185,8 +195,10 @@ class Bound:
 
     def _write(self, given: Results, result: str) -> None:
         trace, code, traced = self._trace, self._code, self.traced
-        for follower, mode in trace.followers.values():
-            code.forbid(f"{code.name(follower)}.coming is not {code.name(mode)}")
+        for key, (follower, mode) in trace.followers.items():
+            asked = f"{code.name(follower)}.coming() is not {code.name(mode)}"
+            often = follower.doubt(mode, code.name) if self._logs[key].capacity else ""
+            code.forbid(f"({often}) and {asked}" if often else asked)
         program, memory = self.program, self.memory
         code.env.update(bound=self, memory=memory, arrays=memory.arrays, tensors=memory.tensors)
         code.env.update(check=check, set_numbers=program.set_numbers)
@@ -240,7 +252,10 @@ class Bound:
         for owner, key in trace.numbers.absent:
             code.forbid(f"{key!r} in {owner}")
         hosts = [h.name for h in trace.host_numbers]
-        code.numbers(trace.numbers, hosts, [*self._after, result], groups)
+        for log, field, name in self._said:
+            memory = code.name(log.memory(field).reshape(1).data)
+            code.following.setdefault(name, []).append(f"{memory}[0] = {name}")
+        code.numbers(trace.numbers, hosts, [*code.following, *self._after, result], groups)
 
     def _run(self) -> None:
         """From the draws to what the step leaves behind."""
@@ -290,8 +305,9 @@ class Bound:
             code.add(f"bound.switch({code.name(module)}, {mode})")
         code.add("if memory.copies: memory.copy_back()")
         for name, log in followers:
-            what = code.name(log)
-            code.add(f"{name}.noted({what})" if log.capacity else f"{name}.computed({what}.told())")
+            if not log.capacity:
+                code.add(f"{name}.computed({code.name(log)}.told())")
+        code.env["logs"] = list(self._logs.values())  # the program writes to their memory
 
     def _place(self, captured: Captured) -> str:
         """The code that finds an array of the call."""

@@ -55,6 +55,7 @@ class Code:
             "ndarray": np.ndarray,
         }
         self._names: dict[int, str] = {}
+        self.following: dict[str, list[str]] = {}  # lines behind that which computes a number
         self.kept: set[str] = set()  # names of what one call leaves to the next
 
     def name(self, value: Any) -> str:
@@ -199,7 +200,8 @@ class Code:
     def _computed(self, numbers: Numbers, wanted: set[str]) -> None:
         for name, code in numbers.lines.items():
             if name in wanted:
-                self.add(f"{name} = {code}")
+                for line in (f"{name} = {code}", *self.following.get(name, ())):
+                    self.add(line)
         for name, value in numbers.guards.items():
             if name in wanted:
                 self.require(f"{name} == {value!r}")

@@ -16,7 +16,7 @@ from backstory.compiler.native import host, load, object_code
 
 __all__ = ["Driver", "address_of", "builtin", "driver", "exported"]
 
-_DEFINED = ("address_of", "call", "run", "stop", "work")
+_DEFINED = ("address_of", "call", "note", "run", "stop", "work")
 _FROM_PYTHON = (
     "PyErr_SetString",
     "PyEval_RestoreThread",
@@ -45,6 +45,7 @@ class Driver:
 
     address_of: int
     call: int
+    note: int
     run: int
     stop: int
     work: int

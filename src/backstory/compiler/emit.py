@@ -23,7 +23,7 @@ from backstory.compiler.expressions import (
     type_name,
 )
 from backstory.compiler.graph import Number, Value
-from backstory.compiler.nest import Index, Nest, Operand, Scalar, Source
+from backstory.compiler.nest import STRETCH, Index, Nest, Operand, Scalar, Source
 from backstory.compiler.unit import AFTER, BEFORE, ENTRY, ROW, When
 
 __all__ = ["Emitted", "Word", "emitted"]
@@ -70,8 +70,9 @@ class _Emission:
             self._argument("n", "size", nest.size(loop), ("size", i)) for i, loop in enumerate(nest.loops)
         ]
         self.before = _Section(1)
-        self.rows = [_Section(1 + self.outer) for _ in range(nest.stages + 1)]
-        self.entries = [_Section(1 + len(nest.loops)) for _ in range(nest.stages)]
+        deeper = 1 + nest.stretched
+        self.rows = [_Section(deeper + self.outer) for _ in range(nest.stages + 1)]
+        self.entries = [_Section(deeper + len(nest.loops)) for _ in range(nest.stages)]
         self.after = _Section(1)
         self.arrays = self._arrays()
 
@@ -106,7 +107,7 @@ class _Emission:
     def _described(self, operand: Operand) -> str:
         """What an operand is to people: the name of an input, or what computed it, and its shape."""
         if operand.root is None:
-            return "one row, between two loops"
+            return "one row, between two loops" if operand.steps else "one stretch, while it is squared"
         labels = {x.value: x.label or x.kind for x in self.nest.fusion.graph.inputs}
         shape = "×".join(map(str, operand.root.shape)) or "one entry"
         return f"{labels.get(operand.root) or _comment(operand.root)}: {shape}"
@@ -122,6 +123,8 @@ class _Emission:
 
     def _place(self, operand: Operand) -> str:
         """The index of the entry of an operand in the innermost loop that moves in it."""
+        if operand.root is None and not operand.steps:
+            return "j0"
         terms = []
         for i in range(len(self.nest.loops)):
             step = self._step(operand, i)
@@ -232,6 +235,9 @@ class _Emission:
     def reduce(self, value: Value) -> None:
         """Add up (or gather otherwise) the entries of a reduction's input, and store the result."""
         nest, when = self.nest, self.nest.when[value]
+        if value.primitive == "squares":
+            self._square(value)
+            return
         from_when = nest.input_when(value)
         stage = from_when.stage
         entry = self.source(nest.sources[value][0], stage, self._reduced_dtype(value))
@@ -255,6 +261,33 @@ class _Emission:
             self._finish(value, self.after, whole)
             return
         self._gather(value, entry, section)
+
+    def _square(self, value: Value) -> None:
+        """Add up squares, each stretch in float32, and where that does not hold them again in float64."""
+        x, from_when = self.nest.sources[value][0], self.nest.input_when(value)
+        entry = self.source(x, from_when.stage, value.inputs[0].dtype)
+        whole = self._named(self.before, ("total", value), "float64(0)", _comment(value), "t")
+        self._finish(value, self.after, whole)
+        if from_when.level != ENTRY:
+            text = f"{whole} = {whole} + float64({entry}) * float64({entry})"
+            self._section(from_when).stores.append((text, ""))
+            return
+        start, end = self.rows[from_when.stage : from_when.stage + 2]
+        part = self._named(start, ("part", value), "float32(0)", _comment(value), "t")
+        self.entries[from_when.stage].stores.insert(
+            0, (f"{part} = accumulate({part}, {entry} * {entry})", "")
+        )
+        held = self.nest.written.get(x) if isinstance(x, Value) else x
+        again = f"{self.arrays[held]}[{self._place(held)}]" if isinstance(held, Operand) else entry
+        loops, depth = self._inner(1)
+        end.lines += [
+            (f"if {part} > float32(1e-30) and {part} < float32(1e38):", ""),
+            (f"    {whole} = {whole} + float64({part})", ""),
+            ("else:", ""),
+            *loops,
+            ("    " * depth + f"y = float64({again})", ""),
+            ("    " * depth + f"{whole} = accumulate({whole}, y * y)", ""),
+        ]
 
     def _reduced_dtype(self, value: Value) -> np.dtype:
         return np.dtype(bool) if value.primitive in ("any", "all") else value.dtype
@@ -300,8 +333,16 @@ class _Emission:
             ("    " * section.depth + text, comment) for text, comment in (*section.lines, *section.stores)
         ]
 
-    def _loop(self, i: int) -> tuple[str, str]:
-        return ("    " * (1 + i) + f"for i{i} in range({self.sizes[i]}):", "")
+    def _inner(self, depth: int) -> tuple[list[tuple[str, str]], int]:
+        """The loops of a row or a stretch, so deep in other lines, and how deep what they run is."""
+        if self.nest.stretched:
+            lines = ["for j0 in range(m0):", "    i0 = b0 + j0"]
+            return [("    " * depth + text, "") for text in lines], depth + 1
+        loops = range(self.outer, len(self.nest.loops))
+        return [self._loop(i, depth + k) for k, i in enumerate(loops)], depth + len(loops)
+
+    def _loop(self, i: int, depth: int) -> tuple[str, str]:
+        return ("    " * depth + f"for i{i} in range({self.sizes[i]}):", "")
 
     def _nested(self) -> list[tuple[str, str]]:
         body: list[tuple[str, str]] = []
@@ -310,10 +351,17 @@ class _Emission:
             if stage < self.nest.stages:
                 inner = self._indented(self.entries[stage])
                 if inner:
-                    body += [*(self._loop(i) for i in range(self.outer, len(self.nest.loops))), *inner]
+                    body += [*self._inner(self.rows[stage].depth)[0], *inner]
         if not body:
             return []
-        return [*(self._loop(i) for i in range(self.outer)), *body]
+        if self.nest.stretched:
+            size = self.sizes[0]
+            head = [
+                f"    for b0 in range(0, {size}, {STRETCH}):",
+                f"        m0 = minimum({size} - b0, {STRETCH})",
+            ]
+            return [*((text, "") for text in head), *body]
+        return [*(self._loop(i, 1 + i) for i in range(self.outer)), *body]
 
 
 def _comment(value: Value) -> str:

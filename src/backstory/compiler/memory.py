@@ -100,10 +100,12 @@ class Plan:
         return None if place.kind == "constant" else (place.kind, place.at, place.at + 1)
 
     def memory_at(self, operand: Operand) -> Range | None:
-        """The same of what a nest reads or writes, which may be scratch."""
+        """The same of what a nest reads or writes; scratch without steps is nobody else's."""
         if operand.root is not None:
             return self.memory_of(operand.root)
-        at = self.scratch[operand]
+        at = self.scratch.get(operand)
+        if at is None:
+            return None
         return "arena", at, at + operand.count * operand.dtype.itemsize
 
 
@@ -164,7 +166,8 @@ class _Planning:
             if place is None:
                 place = Place("arena", self.arena.take(_bytes(value)))
             self.plan.places[value] = place
-        scratch = [x for x in self.nests[unit].operands if x.root is None] if unit.kind == "loops" else []
+        operands = self.nests[unit].operands if unit.kind == "loops" else ()
+        scratch = [x for x in operands if x.root is None and x.steps]
         for operand in scratch:
             self.plan.scratch[operand] = self.arena.take(operand.count * operand.dtype.itemsize)
         for operand in scratch:
@@ -212,6 +215,7 @@ class _Planning:
             or read[0] in self.plan.same.values()
             or read[0].offset
             or read[0].anywhere
+            or read[0] in nest.reread
             or root.dtype != value.dtype
         ):
             return False

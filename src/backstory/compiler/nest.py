@@ -32,15 +32,15 @@ from backstory.compiler.unit import (
     reads_anywhere,
 )
 
-__all__ = ["LARGE", "Index", "Nest", "Operand", "Scalar", "Source"]
+__all__ = ["LARGE", "STRETCH", "Index", "Nest", "Operand", "Scalar", "Source"]
 
 
 @dataclass(eq=False, slots=True)
 class Operand:
     """Memory of one value as a nest runs through it: ``steps`` says how far each dim moves, in entries.
 
-    Scratch has no root: ``count`` entries that hold a row between two loops. What is read ``anywhere`` is
-    indexed by what the nest computes.
+    Scratch has no root: ``count`` entries that hold a row between two loops; without steps, one stretch of
+    the only loop after the other. What is read ``anywhere`` is indexed by what the nest computes.
     """
 
     root: Value | None
@@ -77,6 +77,8 @@ LARGE = 6_500.0
 """Nanoseconds of work that are worth waking another core for one sweep."""
 # About how many nanoseconds an entry takes that is read or written, and an addition.
 _MOVED, _ADDED = 0.03, 0.02
+# So many entries are squared in their own dtype before it is asked whether its range has held them.
+STRETCH = 512
 
 Source = Value | Operand | Index | Scalar
 
@@ -108,6 +110,7 @@ class Nest:
             if value in fusion.stored or value in self.carried:
                 self._write(value)
         self.loops, self.inner = self._loops()
+        self._keep_squared()
 
     # Memory
 
@@ -219,6 +222,30 @@ class Nest:
         steps = dict.fromkeys(dims_of(placed_input(self.unit, reduction, 0)), 1)
         return When(self._level(steps))
 
+    def _keep_squared(self) -> None:
+        """Have memory hold the entries whose squares are added up: they may be squared once more.
+
+        ``stretched`` says that the only loop is run through by stretches, and ``reread`` what nobody
+        overwrites until then.
+        """
+        squares = [
+            v for v in self.unit.reduced if v.primitive == "squares" and self.input_when(v).level == ENTRY
+        ]
+        self.stretched = bool(squares) and len(self.loops) == self.stages == 1 and not self._has_rows()
+        self.reread: set[Operand] = set()
+        for value in squares:
+            x = self.sources[value][0]
+            if isinstance(x, Operand):
+                self.reread.add(x)
+            elif isinstance(x, Value) and x not in self.written:
+                steps, count = {}, STRETCH
+                if not self.stretched:
+                    loops = self.loops[len(self.loops) - self.inner :]
+                    row, sizes = [loop[-1] for loop in loops], tuple(map(self.size, loops))
+                    steps, count = dict(zip(row, contiguous(sizes), strict=True)), math.prod(sizes)
+                self.written[x] = Operand(None, x.dtype, 0, steps, count, writes=True)
+                self.operands.append(self.written[x])
+
     # Loops
 
     def _loops(self) -> tuple[list[tuple[int, ...]], int]:
@@ -258,7 +285,7 @@ class Nest:
             value in self.unit.reduced
             and value in self.written
             and value.size == 1
-            and value.primitive == "sum"
+            and value.primitive in ("sum", "squares")
             and value.dtype.kind == "f"
             for value in after
         )

@@ -73,6 +73,10 @@ def _scatter_set(x: Any, values: Any, places: Any) -> Any:
     return result
 
 
+def _squares(x: Any, *, axis: Any, keepdims: bool) -> Any:
+    return eager.sum(np.square(x.astype(np.float64)), axis=axis, keepdims=keepdims)
+
+
 def _check(x: Any, *, low: Any, high: Any, test: Callable[[Any], None], sure: bool = True) -> Any:
     eager.assume(x, low, high, test)
     return x
@@ -150,13 +154,15 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "astype": lambda x, dtype: x.astype(dtype),
     "copy": lambda x: x.copy(),
 }
-# With the parameters ``axis`` (a sorted tuple of axes, counted from 0) and ``keepdims``.
+# With the parameters ``axis`` (a sorted tuple of axes, counted from 0) and ``keepdims``. ``squares`` adds up
+# the squares of all entries of a float32, in float64, whose range they do not leave.
 REDUCTIONS: dict[str, Callable[..., Any]] = {
     "all": eager.all,
     "any": eager.any,
     "max": eager.max,
     "min": eager.min,
     "prod": eager.prod,
+    "squares": _squares,
     "sum": eager.sum,
 }
 # The same entries seen otherwise: reshape(shape), permute_dims(axes), broadcast_to(shape), diagonal(offset),

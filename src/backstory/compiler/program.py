@@ -14,12 +14,13 @@ import numpy as np
 
 from backstory.compiler.account import Account, account, readable
 from backstory.compiler.chain import WHOLE, Chain, bands, chains
+from backstory.compiler.driver import driver
 from backstory.compiler.emit import Emitted, emitted
 from backstory.compiler.expressions import type_name
 from backstory.compiler.fusion import fused
 from backstory.compiler.graph import Graph, Number, Value
 from backstory.compiler.kernels import kernel
-from backstory.compiler.log import NOTE, Log
+from backstory.compiler.log import Log
 from backstory.compiler.lowering import lowered
 from backstory.compiler.memory import planned, roots_read
 from backstory.compiler.nest import Nest, Operand
@@ -172,7 +173,11 @@ class Native(Program):
             if what == "memory" and value in own:
                 sums = totals.setdefault(own[value], np.zeros(part.among, value.dtype))
                 block[k] = sums.ctypes.data + part.place * value.dtype.itemsize
-            elif what == "memory" and value.root is None and is_part and not nest.step(value, loop):
+            elif (
+                what == "memory"
+                and value.root is None
+                and (not value.steps or (is_part and not nest.step(value, loop)))
+            ):
                 self._kept.append(np.empty(value.count, value.dtype))
                 block[k] = self._kept[-1].ctypes.data
             elif what == "memory":
@@ -299,11 +304,11 @@ class Native(Program):
     def set_output(self, place: int, array: np.ndarray) -> None:
         self._storage.put("output", place, array)
 
-    def keep(self, log: Log) -> None:
+    def keep(self, log: Log, clock: np.ndarray) -> None:
         if not self._tables or self.steps[-1] is not self._tables[-1].run:
             self._tables.append(Table())
             self.steps.append(self._tables[-1].run)
-        self._tables[-1].add(kernel("note", NOTE), log.words())
+        self._tables[-1].add(driver().note, log.words(clock))
 
     def set_numbers(self, *numbers: Any) -> None:
         self.numbers[:] = numbers

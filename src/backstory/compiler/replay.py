@@ -46,8 +46,8 @@ class Program(ABC):
         """Write output ``place`` to this array from now on."""
 
     @abstractmethod
-    def keep(self, log: Log) -> None:
-        """Append the record of ``log``, to which outputs are written, to its rows at the end of every run."""
+    def keep(self, log: Log, clock: np.ndarray) -> None:
+        """At the end of every run count a step, and append the record of ``log``, which outputs go to."""
 
     def set_numbers(self, *numbers: Any) -> None:
         """Run with these numbers from now on."""
@@ -81,7 +81,7 @@ class Replay(Program):
         self.steps = [self._run]
         self._inputs: list[Any] = [None] * len(graph.inputs)
         self._outputs: list[Any] = [None] * len(graph.outputs)
-        self._logs: list[Log] = []
+        self._logs: list[tuple[Log, np.ndarray]] = []
 
     def set_input(self, place: int, array: np.ndarray) -> None:
         self._inputs[place] = array
@@ -89,8 +89,8 @@ class Replay(Program):
     def set_output(self, place: int, array: np.ndarray) -> None:
         self._outputs[place] = array
 
-    def keep(self, log: Log) -> None:
-        self._logs.append(log)
+    def keep(self, log: Log, clock: np.ndarray) -> None:
+        self._logs.append((log, clock))
 
     def _run(self) -> None:
         arrays: dict[Value, Any] = {
@@ -110,8 +110,8 @@ class Replay(Program):
         targets = dict(zip(self.graph.inputs, self._inputs, strict=True))
         for output, own, result in zip(self.graph.outputs, self._outputs, results, strict=True):
             np.copyto(own if output.into is None else targets[output.into], result)
-        for log in self._logs:
-            log.append()
+        for log, clock in self._logs:
+            log.append(clock)
 
     def _entry(self, x: Any, arrays: dict[Value, Any]) -> Any:
         if isinstance(x, Value):

@@ -309,11 +309,12 @@ class Trace:
     # Followers
 
     def follow(self, follower: Any) -> None:
-        """``follower`` hears what :meth:`tell` collects, in calls with the same ``coming``."""
-        self.followers.setdefault(id(follower), (follower, follower.coming))
+        """``follower`` hears what :meth:`tell` collects, in calls before which ``coming()`` is the same."""
+        if id(follower) not in self.followers:
+            self.followers[id(follower)] = (follower, follower.coming())
 
     def tell(self, follower: Any, *event: Any) -> None:
-        """After each call ``follower`` receives ``event``, with arrays where there are symbols."""
+        """After each call ``follower`` receives ``event``, with arrays and numbers for those of the trace."""
         self.follow(follower)
         self.events.append((follower, event))
 

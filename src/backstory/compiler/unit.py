@@ -104,7 +104,7 @@ class Unit:
     def _when_reduced(self, value: Value, entry: When, row: frozenset[int]) -> When | None:
         """When a reduction is done. Every entry must be met once, and not again in loops that it lacks."""
         placed, over = dims_of(self.members[value]), frozenset(self.reduced[value])
-        if over == row and not placed & row:
+        if over == row and not placed & row and value.primitive != "squares":
             return When(ROW, entry.stage + 1)
         loops = frozenset(self.dims) if entry.level == ENTRY else frozenset(self.dims) - row
         return When(AFTER) if placed | over == loops else None

@@ -44,9 +44,7 @@ class Updates:
         self.optimizers[id(optimizer)] = optimizer
         before = trace.origins.now
         trace.origins.now = Origin(type(optimizer).__name__, "", "update", user_line())
-        index = next(i for i, own in enumerate(optimizer.param_groups) if own is group)
-        name = trace.numbers.owner("group", optimizer, index)
-        settings = Reading(trace.numbers, name, group, lambda key, value: value, None)
+        settings = self.settings(optimizer, group)
         try:
             for p in group["params"]:
                 gradient = p.grad
@@ -56,6 +54,12 @@ class Updates:
                     self._move_one(optimizer, p, gradient, settings)
         finally:
             trace.origins.now = before
+
+    def settings(self, optimizer: Any, group: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A group of an optimizer, whose numbers are read anew in every call."""
+        index = next(i for i, own in enumerate(optimizer.param_groups) if own is group)
+        name = self._trace.numbers.owner("group", optimizer, index)
+        return Reading(self._trace.numbers, name, group, lambda key, value: value, None)
 
     def _move_one(self, optimizer: Any, p: Any, gradient: Any, settings: Any) -> None:
         trace, place = self._trace, (id(optimizer), id(p))

@@ -36,6 +36,7 @@ class Attachment(Observer, Source):
         self.generators = [default_generator(), *([] if generator is None else [generator])]
         self.samples = len(self.data)
         self._losses: list[float] = []
+        self._heard_at = 0  # the step before which these losses were heard
         self._pid = os.getpid()
         self.at_zero = context().relu_at_zero
         self._moved = {p for p in model.parameters() if p in optimizer.state}
@@ -49,8 +50,6 @@ class Attachment(Observer, Source):
         self._hearing: Context | None = None
         self._listening: list[list[Callable[[Any], None]]] = []
         self._handles: list[Any] = []
-        #: What of the coming step is to be computed; another one makes another program.
-        self.coming: Any = None
         _alive.add(self)
 
     def attach(self, listener: Listener) -> None:
@@ -93,6 +92,8 @@ class Attachment(Observer, Source):
 
     def stepped(self) -> None:
         """The optimizer has moved the parameters."""
+        if self._heard_at != self.step:
+            self._losses.clear()
         self.step += 1
         self.tell("after_step")
         self._losses.clear()
@@ -100,6 +101,7 @@ class Attachment(Observer, Source):
     def detach(self) -> None:
         """See nothing more; the model and the optimizer are as they were."""
         structure[0] += 1
+        self.clock[1] = 1
         if self.model._observer is self:
             object.__setattr__(self.model, "_observer", None)
         _deafen(self._listening, self._on_backward)
@@ -129,11 +131,15 @@ class Attachment(Observer, Source):
 
     def add_losses(self, first: bool, losses: Sequence[Any]) -> None:
         """A backward pass of these losses; the first one since the gradients were cleared, or one more."""
-        if first:
+        if first or self._heard_at != self.step:
             self._losses.clear()
         self._losses += [loss.item() for loss in losses]
+        self._heard_at, self._clock[1] = self.step, 1
 
     # In a compiled step: traced once, and told after each call
+
+    def coming(self) -> Any:
+        """What of the coming step is to be computed; another one makes another program. None: nothing."""
 
     def prepare(self) -> None:
         """A compiled step is about to run."""
@@ -197,7 +203,7 @@ _alive: weakref.WeakSet[Attachment] = weakref.WeakSet()
 def _after_fork() -> None:
     """A child records nothing: the programs of its parent that do are not its own."""
     for attachment in _alive:
-        attachment.coming = None
+        attachment.clock[1] = 1  # to be asked about the process
 
 
 if hasattr(os, "register_at_fork"):

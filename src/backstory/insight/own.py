@@ -56,15 +56,12 @@ class OwnSource(Statistics):
     def restore(self, snapshot: Snapshot) -> None:
         snapshot.restore(self.model, self.optimizer, self.generators)
         self.step = snapshot.step
-        if self.listener is not None:
-            self.expect()
 
     def values(self) -> list[tuple[Tensor, np.ndarray]]:
         return [(x, x.array.copy()) for x in (*self.model.parameters(), *self.model.buffers())]
 
     def prepare(self) -> None:
-        assert self.listener is not None, "what is not listened to is not followed"
-        self._prepared = self._before(fused=True) if self.listener.sees(self.step + 1) else None
+        self._prepared = self._before(fused=True) if self._mode.seen else None
 
     def complete(self, gradients: Mapping[str, np.ndarray]) -> None:
         assert self._prepared is not None, "a step that is seen before was prepared"

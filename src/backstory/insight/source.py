@@ -141,11 +141,22 @@ class Source(ABC):
     writes = True
 
     def __init__(self) -> None:
-        self.step = 0
+        #: How many updates there have been, and whether to look after something before the next one.
+        self.clock = np.zeros(2, np.int64)
+        self._clock = self.clock.data
         self.every = 0  # measure every so many steps, from the first on; 0: never
         self.listener: Listener | None = None
         #: What was noticed on the way and nobody has stored yet: (step, code, text).
         self.notes: list[tuple[int, str, str]] = []
+
+    @property
+    def step(self) -> int:
+        """The number of updates so far."""
+        return self._clock[0]
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self._clock[0] = step
 
     @property
     def measuring(self) -> bool:

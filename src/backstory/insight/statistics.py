@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backstory.arrays import Generator
 from backstory.graph import Context, context
 from backstory.insight.attach import Attachment
-from backstory.insight.logged import Logs, Mode, may_wait, traced_square, whole_square
+from backstory.insight.logged import Logs, Mode, may_wait, traced_square
 from backstory.insight.packed import StepStatistics, Stretch, weighed
 from backstory.insight.scan import local_derivative
 from backstory.insight.sites import site_name
@@ -19,6 +19,9 @@ from backstory.nn import Module
 from backstory.ops import Op
 from backstory.optim import Optimizer
 from backstory.tensor import Tensor
+
+if TYPE_CHECKING:
+    from backstory.compiler.log import Log
 
 __all__ = ["Statistics"]
 
@@ -29,6 +32,7 @@ class Statistics(Attachment):
     def __init__(self, model: Module, optimizer: Optimizer, data: Any, generator: Generator | None) -> None:
         super().__init__(model, optimizer, data, generator)
         self._open: dict[int, list[Any]] = {}
+        self._seen_at = 0  # the step before which these gates were seen
         self._counted: dict[int, list[Any]] = {}  # before the forward pass under way
         self._running: Context | None = None
         self._changes: dict[Tensor, np.ndarray] = {}
@@ -36,36 +40,49 @@ class Statistics(Attachment):
         self._gradients: list[float] | None = None
         self._squares: Any = None  # of a compiled step: of gradients, changes, weights
         self._tensors = [p for _, p in self.parameters]
-        self._logs = Logs(optimizer)
-        self._sees: Callable[[int], bool] = bool
+        self._logs = Logs()
 
     def attach(self, listener: Listener) -> None:
         super().attach(listener)
-        self._sees = listener.sees
-        self._period = max(self.every, 1)
-        made: dict[Mode, Mode] = {}
-        self._seen, self._unseen = (
-            [made.setdefault(mode, mode) for mode in self._modes(seen)] for seen in (True, False)
-        )
-        self.expect()
+        self._sees, self._period = listener.sees, max(self.every, 1)
+        self._unseen = self._modes(seen=False, alone=not listener.patient)
+        self._seen = self._modes(seen=True, alone=True)
+        self._alone = self._unseen if not listener.patient else self._modes(seen=False, alone=True)
 
-    def _modes(self, seen: bool) -> Iterator[Mode]:
+    def _modes(self, seen: bool, alone: bool) -> list[Mode]:
         """The modes of the steps of one period."""
-        for step in range(self._period):
-            yield Mode(self.every > 0 and step % self.every == 0, seen)
+        known = {measuring: Mode(measuring, seen, alone) for measuring in (False, True)}
+        return [known[self.every > 0 and step % self.every == 0] for step in range(self._period)]
 
-    def expect(self) -> None:
-        """Say what the coming step is to compute, which no row precedes."""
-        self._logs.pause()
-        self._look_ahead()
+    def coming(self) -> Mode | None:
+        if self._clock[1] and not self._attended():
+            return None
+        step = self._clock[0]
+        modes = self._seen if self._sees(step + 1) else self._alone if self._clock[1] else self._unseen
+        self._mode = mode = modes[step % self._period]
+        return mode
 
-    def _look_ahead(self) -> None:
-        modes = self._seen if self._sees(self.step + 1) else self._unseen
-        self.coming = modes[self.step % self._period]
+    def doubt(self, mode: Mode, name: Callable[[Any], str]) -> str:
+        """The code of what has to hold if :meth:`coming` gives another mode than that of most steps."""
+        if mode not in self._unseen:
+            return ""
+        clock, sees = name(self._clock), name(self._sees)
+        other = f" or ({clock}[0] % {self._period} == 0) is not {mode.measuring}" if self._period > 1 else ""
+        return f"{clock}[1] or {sees}({clock}[0] + 1){other}"
 
-    def stepped(self) -> None:
-        super().stepped()
-        self.expect()
+    def _attended(self) -> bool:
+        """Look after what there is before the coming step; false if that is not followed.
+
+        A step is told alone if gates or losses from outside of the compiled step count with it.
+        """
+        if self.alive and self._handles:
+            self._clock[1] = 0
+            self.tell("collect")
+            self._logs.clear()
+        opened = self._open and self._seen_at == self.step
+        if opened or (self._losses and self._heard_at == self.step) or not (self.alive and self._handles):
+            self._clock[1] = 1  # for as long as it is asked
+        return self.alive and bool(self._handles)
 
     def begin(self, model: Module) -> bool:
         if not super().begin(model) or not self.measuring or self._elsewhere():
@@ -106,6 +123,9 @@ class Statistics(Attachment):
 
     def opened(self, index: int, rows: int, counts: Any) -> None:
         """Of so many rows, ``counts`` opened each unit of a site."""
+        if self._seen_at != self.step:
+            self._open = {}
+        self._seen_at, self._clock[1] = self.step, 1
         seen = self._open.get(index)
         if seen is None:
             self._open[index] = [rows, counts]
@@ -114,7 +134,7 @@ class Statistics(Attachment):
             seen[1] = seen[1] + counts.astype(np.uint32)
 
     def traced_step(self, trace: Any) -> None:
-        mode: Mode = self.coming
+        mode = self._mode
         squares: list[Any] = [None, None, None]
         if mode.measuring:
             changes = self._changes
@@ -126,41 +146,35 @@ class Statistics(Attachment):
                 squares[place] = [0.0 if x is None else traced_square(trace.namespace, x) for x in arrays]
         gradients = [p.grad.array for p in self._tensors if p.grad is not None] if mode.seen else []
         owners = [name for name, p in self.parameters if p.grad is not None] if mode.seen else []
-        trace.tell(self, "computed_step", squares, owners, gradients)
+        groups = self.optimizer.param_groups
+        rates = [trace.updates.settings(self.optimizer, group)["lr"] for group in groups]
+        trace.tell(self, "computed_step", squares, rates, owners, gradients)
 
-    def computed_step(self, squares: Any, owners: Any, gradients: Any) -> None:
+    def computed_step(self, squares: Any, rates: Any, owners: Any, gradients: Any) -> None:
         """A compiled step is over: the squares of all norms, and the gradients of the parameters named."""
-        assert self.listener is not None, "what is not listened to is not followed"
-        if self.listener.sees(self.step + 1):
+        if self._mode.seen:
             self.complete(dict(zip(owners, gradients, strict=True)))
             self.tell("before_step")
-        self._squares = [None if part is None else [float(whole_square(x)) for x in part] for part in squares]
+        self._squares = [None if part is None else [float(x) for x in part] for part in squares]
         self.stepped()
 
     def may_wait(self, events: Sequence[tuple[Any, ...]]) -> bool:
         """Whether what a compiled step tells can be read later: one whole step that nobody sees."""
-        assert self.listener is not None, "what is not listened to is not followed"
-        return self.listener.patient and not self.coming.seen and may_wait(events)
+        return not self._mode.alone and may_wait(events)
 
-    def noted(self, log: Any) -> None:
-        """A compiled step is over, and its row is in the log."""
-        if self._open:  # gates of passes outside of it count with this step
-            log.withdraw()
-            self.computed(log.told())
-            return
-        if self._losses:  # their gradients were cleared
-            self._losses.clear()
-        self.step += 1
-        if self._logs.row(log, self.step):
-            self.tell("collect")
-            self._logs.clear()
-        self._look_ahead()
+    def keep(self, log: Log) -> None:
+        """A program appends rows to this log from now on."""
+        self._logs.add(log)
+
+    def drop(self, log: Log) -> None:
+        """The program is no more."""
+        self._logs.drop(log)
 
     def waiting(self) -> list[Stretch]:
         return self._logs.taken()
 
     def hurry(self) -> None:
-        self._logs.hurry()
+        self._clock[1] = 1
 
     def complete(self, gradients: Mapping[str, np.ndarray]) -> None:
         """What :meth:`prepare` remembered of the parameters gets its gradients."""
@@ -186,7 +200,7 @@ class Statistics(Attachment):
         """The step that is just over."""
         step, loss, backwards = self.step, self.loss, len(self._losses)
         rates = tuple(float(group["lr"]) for group in self.optimizer.param_groups)
-        gradients, opened = self._gradients, self._open
+        gradients, opened = self._gradients, self._open if self._seen_at == step - 1 else {}
         if self._squares is not None:
             (gradients, moved, weights), self._squares, self._open = self._squares, None, {}
             weights = weights if weighed(step) else None
