@@ -37,7 +37,7 @@ class Building:
         return self.values[-1]
 
     def __call__(self, primitive: str, *inputs: Any, **params: Any) -> Value:
-        if primitive in ("sum", "max", "min", "prod", "any", "all"):
+        if primitive in ("sum", "squares", "max", "min", "prod", "any", "all"):
             params = {"axis": tuple(range(len(inputs[0].shape))), "keepdims": False} | params
         if "dtype" in params:
             params["dtype"] = np.dtype(params["dtype"])

@@ -200,6 +200,30 @@ def test_reductions_keep_nan_and_infinity(primitive):
         agree(one(primitive, (4, 9), dtypes=["f4"], axis=(1,)), seed, special=True, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-38, 1e-25, 1.0, 1e25, 1e38])
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (513,), (1300,), (7, 200), (40, 300)])
+def test_squares_of_short_floats_keep_the_range_of_long_ones(shape, scale):
+    b = Building()
+    x, factor = b.input(shape, kind="state"), b.number()
+    z = b("multiply", x, factor)
+    b.output(b("squares", x))
+    b.output(b("squares", z))
+    if len(shape) == 2:
+        turned = b("add", z, b("permute_dims", b.input(shape[::-1]), axes=(1, 0)))
+        shares = b("divide", turned, b("max", turned, axis=(1,), keepdims=True))
+        b.output(b("squares", turned))
+        b.output(b("squares", b("multiply", shares, factor)))
+    b.output(z, into=x)  # over the old entries, unless these are needed once more
+    for size in (1.0, scale):
+        inputs = [
+            np.asarray(sample(x.value.shape, "f4", i) * np.float32(size))
+            for i, x in enumerate(b.graph.inputs)
+        ]
+        wanted = run(Replay(b.graph), inputs, [scale])
+        for got, right in zip(run(Native(b.graph), inputs, [scale]), wanted, strict=True):
+            close(got, right, rtol=2e-6)
+
+
 @pytest.mark.parametrize("x", [(4, 3), (3, 4)])
 @pytest.mark.parametrize("y", [(3, 5), (5, 3)])
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -73,7 +73,7 @@ def _scatter_set(x: Any, values: Any, places: Any) -> Any:
     return result
 
 
-def _squares(x: Any, *, axis: Any, keepdims: bool) -> Any:
+def _squares(x: Any, *, axis: Any, keepdims: bool = False) -> Any:
     return eager.sum(np.square(x.astype(np.float64)), axis=axis, keepdims=keepdims)
 
 
@@ -155,7 +155,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "copy": lambda x: x.copy(),
 }
 # With the parameters ``axis`` (a sorted tuple of axes, counted from 0) and ``keepdims``. ``squares`` adds up
-# the squares of all entries of a float32, in float64, whose range they do not leave.
+# squares in float64, whatever the entries are.
 REDUCTIONS: dict[str, Callable[..., Any]] = {
     "all": eager.all,
     "any": eager.any,

@@ -13,7 +13,7 @@ from backstory.insight.packed import Steps, Stretch, weighed
 if TYPE_CHECKING:
     from backstory.compiler.log import Log, Rows
 
-__all__ = ["Logs", "Mode", "may_wait", "traced_square"]
+__all__ = ["Logs", "Mode", "may_wait"]
 
 
 class Mode(NamedTuple):
@@ -22,11 +22,6 @@ class Mode(NamedTuple):
     measuring: bool
     seen: bool
     alone: bool
-
-
-def traced_square(xp: Any, x: Any) -> Any:
-    """The squared 2-norm of a symbol, in float64."""
-    return xp.sum(x * x) if x.dtype == np.float64 else xp.squares(xp.astype(x, np.float32))
 
 
 def may_wait(events: Sequence[tuple[Any, ...]]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from backstory.arrays import Generator
 from backstory.graph import Context, context
 from backstory.insight.attach import Attachment
-from backstory.insight.logged import Logs, Mode, may_wait, traced_square
+from backstory.insight.logged import Logs, Mode, may_wait
 from backstory.insight.packed import StepStatistics, Stretch, weighed
 from backstory.insight.scan import local_derivative
 from backstory.insight.sites import site_name
@@ -143,7 +143,7 @@ class Statistics(Attachment):
             gradients = [None if p.grad is None else p.grad.array for p in self._tensors]
             values = [p.array for p in self._tensors]
             for place, arrays in enumerate((gradients, moved, values)):
-                squares[place] = [0.0 if x is None else traced_square(trace.namespace, x) for x in arrays]
+                squares[place] = [0.0 if x is None else trace.namespace.squares(x) for x in arrays]
         gradients = [p.grad.array for p in self._tensors if p.grad is not None] if mode.seen else []
         owners = [name for name, p in self.parameters if p.grad is not None] if mode.seen else []
         groups = self.optimizer.param_groups

@@ -26,7 +26,7 @@ _OF_BOOLEANS = {
 }
 _COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 # What comes of no entries.
-_OF_NOTHING = dict.fromkeys(("sum", "any", "matmul", "add_slices", "fold", "scatter"), 0) | {
+_OF_NOTHING = dict.fromkeys(("sum", "squares", "any", "matmul", "add_slices", "fold", "scatter"), 0) | {
     "prod": 1,
     "all": 1,
 }
@@ -256,6 +256,17 @@ _INDEXED: dict[str, Callable[[Writing, Value, Checked], Value]] = {
     "setitem": _setitem,
     "take": _take,
 }
+
+
+def _squares(write: Writing, value: Value) -> Value:
+    """Squares of float32 over all axes stay: a nest adds them up as they are, and minds their range."""
+    x, axes = value.inputs[0], value.params["axis"]
+    if x.dtype == np.float32 and all(a in axes for a in range(len(x.shape))):
+        return value
+    x = x if x.dtype == np.float64 else write("astype", x, dtype=np.dtype(np.float64))
+    return write("sum", write("multiply", x, x), **value.params)
+
+
 _RULES: dict[str, Callable[[Writing, Value], Value]] = {
     "abs": _absolute,
     "argmax": _extreme,
@@ -263,6 +274,7 @@ _RULES: dict[str, Callable[[Writing, Value], Value]] = {
     "flip": _flip,
     "pow": _power,
     "roll": _roll,
+    "squares": _squares,
     "tril": _triangle,
     "triu": _triangle,
 }
