@@ -198,6 +198,24 @@ def test_norms_of_short_floats_have_the_range_of_the_floats(tmp_path, scale):
     np.testing.assert_allclose(ours[:2, 0], 4 * scale * 1000**0.5, rtol=1e-5)
 
 
+def test_scans_fall_on_the_same_steps_whatever_the_schedule_depends_on(tmp_path):
+    def scanned(compiled):
+        due = [False]
+        _, _, step, batch, run = training(tmp_path / f"{compiled}", scan_at=lambda step: due[0])
+        for k in range(14):
+            due[0] = k in (3, 4, 9)  # decided between the steps, as by a loss that leaps
+            if k == 7:
+                run._recorder.source.step = 20
+            (step if compiled else step._function)(*batch)
+        run.close()
+        return run._rows("SELECT DISTINCT step FROM scans ORDER BY step"), run.steps.tolist()
+
+    scans, steps = scanned(True)
+    assert (scans, steps) == scanned(False)
+    assert [step for (step,) in scans] == [0, 4, 5, 23, 27]
+    assert steps == [*range(1, 8), *range(21, 28)]
+
+
 def test_a_loss_that_is_not_finite_is_told_once(tmp_path):
     model, _, step, batch, run = training(tmp_path / "run")
     for _ in range(3):
