@@ -269,7 +269,9 @@ def wrap(array: Any, level: int) -> Tensor:
     kind = Core.kind
     result = kind.__new__(kind)
     if tracing and not level:
-        array = traced(array)
+        trace = context().trace
+        if trace is not None:
+            array = trace.holds(result, array)
     result.array = array
     result.level = level
     result._requires_grad = False
@@ -289,12 +291,6 @@ def entries(x: Any) -> Any:
         if trace is not None:
             trace.lift(x)
     return x.array
-
-
-def traced(array: Any) -> Any:
-    """What a new tensor of level 0 holds: in a trace a symbol, since its memory is made anew in each call."""
-    trace = context().trace
-    return array if trace is None or array.__class__ is not np.ndarray else trace.constant(array)
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -345,6 +341,8 @@ def as_tensor(data: Any) -> Tensor:
         checked_dtype(data.dtype)
         trace = context().trace
         return wrap(data if trace is None else trace.memory(data), 0)
+    if context().trace is not None and hasattr(data, "__array_namespace__"):
+        return wrap(data, 0)  # an array among the arguments of a compiled step
     return tensor(data)
 
 

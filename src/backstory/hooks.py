@@ -68,3 +68,7 @@ class LeafHooks:
     def __init__(self) -> None:
         self.before: dict[int, Hook] = {}
         self.after: dict[int, Hook] = {}
+
+    def functions(self) -> list[Hook]:
+        """The hooks of both kinds."""
+        return [*self.before.values(), *self.after.values()]

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +51,21 @@ def until(condition):
 # Killed
 
 
-def training_process(path, *how):
-    """A training in a process of its own, which goes on until it is killed."""
+@pytest.fixture
+def start_training():
+    """Start trainings in processes of their own, which go on until they are killed."""
     places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "insight.trainings", str(path), *how]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    with ExitStack() as stack:
+
+        def start(path, *how):
+            command = [sys.executable, "-m", "insight.trainings", str(path), *how]
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
 
 
 def committed(path):
@@ -93,17 +102,17 @@ def check_steps(run):
     assert "This network" in run.story()
 
 
-def test_runs_that_are_killed_at_any_moment_open_with_all_that_was_committed(tmp_path):
+def test_runs_that_are_killed_at_any_moment_open_with_all_that_was_committed(tmp_path, start_training):
     """Some before their first commit, some after; while they run, this process reads along."""
     rng, whole = random.Random(5), 0
     paths = [tmp_path / f"run{i}" for i in range(6)]
-    processes = [training_process(path) for path in paths[:2]]
+    processes = [start_training(path) for path in paths[:2]]
     waiting = list(enumerate(paths))
     while waiting:
         i, path = waiting.pop(0)
         process = processes[i]
         if len(processes) < len(paths):
-            processes.append(training_process(paths[len(processes)]))
+            processes.append(start_training(paths[len(processes)]))
         assert process.stdout is not None
         assert process.stdout.readline() == "watching\n"
         if i % 3 == 0:
@@ -117,7 +126,6 @@ def test_runs_that_are_killed_at_any_moment_open_with_all_that_was_committed(tmp
         time.sleep(rng.uniform(0.0, 0.4))  # a moment like any other; nothing depends on it
         process.send_signal(signal.SIGKILL)
         process.wait(PATIENCE)
-        process.stdout.close()
         run = open_run(path)
         assert len(run.steps) >= seen
         check_whole(run)
@@ -126,16 +134,17 @@ def test_runs_that_are_killed_at_any_moment_open_with_all_that_was_committed(tmp
     assert whole >= 4
 
 
-def test_a_killed_process_whose_steps_are_compiled_has_stored_all_but_the_last(tmp_path):
-    with training_process(tmp_path / "run", "compiled") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "watching\n"
-        run = open_run(tmp_path / "run")
-        until(lambda: len(run.steps) > 100)
-        seen = len(run.steps)
-        check_live(run)
-        until(lambda: len(run.steps) > seen)
-        process.send_signal(signal.SIGKILL)
+def test_a_killed_process_whose_steps_are_compiled_has_stored_all_but_the_last(tmp_path, start_training):
+    process = start_training(tmp_path / "run", "compiled")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "watching\n"
+    run = open_run(tmp_path / "run")
+    until(lambda: len(run.steps) > 100)
+    seen = len(run.steps)
+    check_live(run)
+    until(lambda: len(run.steps) > seen)
+    process.send_signal(signal.SIGKILL)
+    process.wait(PATIENCE)
     assert len(run.steps) == committed(tmp_path / "run")
     check_steps(run)
 

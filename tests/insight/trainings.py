@@ -208,6 +208,7 @@ def other_models(config: dict[str, Any], watch: Any) -> None:
 if __name__ == "__main__":  # a process that is killed while it trains
     import os
     import sys
+    import time
 
     from backstory.insight import watch
 
@@ -227,6 +228,7 @@ if __name__ == "__main__":  # a process that is killed while it trains
         whole = backstory.as_tensor(inputs()), backstory.as_tensor(targets(inputs()))
         while os.getppid() == tests:
             step(*whole)
+            time.sleep(1e-4)  # else readers in the tests would have millions of steps to read
     while os.getppid() == tests:  # it does not outlive them
         recording.order(np.arange(48))
         recording.log(step=recording.step)

@@ -18,6 +18,7 @@ import numpy as np
 from backstory.compiler.calling import Code, Groups
 from backstory.compiler.differentiable import History
 from backstory.compiler.graph import Graph, Output, verify
+from backstory.compiler.leftovers import refuse_escaped
 from backstory.compiler.log import Field, Log
 from backstory.compiler.memory_map import Memory
 from backstory.compiler.numbers import HostNumber
@@ -60,7 +61,7 @@ class Bound:
         self._sources = "" if self.history is None else self.history.sources(given.of)
         self._leave_states()
         self._logs = {key: self._log(follower) for key, (follower, _) in trace.followers.items()}
-        trace.refuse_escaped(self._known([*leaves, *given.made]))
+        refuse_escaped(trace, self._known([*leaves, *given.made]))
         written = self._write_back()
         self._around = Surroundings(trace, {*self._leaves, *self._grads}, self._code.env)
         verify(self.graph)
@@ -167,13 +168,12 @@ class Bound:
             follower.keep(log)
             weakref.finalize(self, follower.drop, log).atexit = False
 
-    def _known(self, leaves: Sequence[Any]) -> list[Symbol]:
-        """The symbols that may outlive the trace, since a call makes them anew."""
+    def _known(self, leaves: Sequence[Any]) -> list[Any]:
+        """The tensors that may outlive the trace, since a call makes them anew."""
         gradients = [g.after for g in self._trace.gradients.values()]
         states = [v for moved in self._trace.updates.moved.values() for v in moved.new.values()]
         told = tree.flatten([event for _, event in self._trace.events])[0]
-        held = (getattr(x, "array", x) for x in (*leaves, *gradients, *states, *told))
-        return [x for x in held if isinstance(x, Symbol)]
+        return [*leaves, *gradients, *states, *told]
 
     def _write_back(self) -> set[int]:
         """Outputs for all memory that the step changed; the places of the inputs concerned."""
@@ -206,7 +206,7 @@ class Bound:
         code.circumstances(traced.modes)
         with code.inside("try:"):
             self._ask(result)
-        with code.inside("except KeyError:"):
+        with code.inside("except (KeyError, AttributeError, ValueError):"):
             code.add("return MISS")
         self._run()
         for line in given.lines:

@@ -106,7 +106,8 @@ class Code:
     def look(self, look: Look) -> None:
         """One name that the step refers to."""
         holder = self.name(look.holder)
-        code = f"{holder}.cell_contents" if look.kind == "cell" else f"{holder}[{look.key!r}]"
+        codes = {"cell": f"{holder}.cell_contents", "class": f"{holder}.{look.key}"}
+        code = codes.get(look.kind) or f"{holder}[{look.key!r}]"
         if look.copy is not None:
             self.require(f"unchanged({code}, {self.name(look.copy)})")
         else:

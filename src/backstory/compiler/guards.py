@@ -6,6 +6,7 @@ to is kept here with its value, so that a change leads to another program and no
 
 from __future__ import annotations
 
+import functools
 import operator
 import random
 import sys
@@ -63,7 +64,8 @@ def flags(x: Any) -> tuple[Any, ...]:
 class Look:
     """A name: ``look`` holds it under ``key``, and it was ``value`` (``copy`` of what a container held).
 
-    ``kind`` is ``"cell"`` for a variable of an enclosing function; others are entries of a dict.
+    ``kind`` is ``"cell"`` for a variable of an enclosing function and ``"class"`` for what an object has of
+    its class (a constant or a slot); others are entries of a dict.
     """
 
     kind: str
@@ -75,7 +77,7 @@ class Look:
     @property
     def watchable(self) -> bool:
         """Whether all that counts is that the same object is there: no number, no entries of its own."""
-        kept = self.copy is None and isinstance(self.holder, (dict, types.CellType))
+        kept = self.copy is None and self.kind != "class" and isinstance(self.holder, (dict, types.CellType))
         plain = isinstance(self.value, (*PLAIN, np.generic, np.dtype))
         return kept and (not plain or self.value is None or self.value.__class__ is bool)
 
@@ -83,7 +85,7 @@ class Look:
         """What it is at present."""
         if self.kind == "cell":
             return self.holder.cell_contents
-        return self.holder.get(self.key)
+        return getattr(self.holder, self.key) if self.kind == "class" else self.holder.get(self.key)
 
     def holds(self) -> bool:
         """Whether it still is what it was."""
@@ -94,6 +96,12 @@ class Look:
         """Let it be what it was."""
         if self.kind == "cell":
             self.holder.cell_contents = self.value
+        elif self.kind == "class":
+            getattr(self.holder, "__dict__", {}).pop(self.key, None)
+            if self.now() is not self.value:
+                owner = _owner(self.holder, self.key)
+                slot = isinstance(vars(owner)[self.key], types.MemberDescriptorType)
+                setattr(self.holder if slot else owner, self.key, self.value)
         else:
             self.holder[self.key] = self.value
         if isinstance(self.value, list):
@@ -106,12 +114,15 @@ class Look:
 class Names:
     """The global names and enclosing variables that a function, and those that it calls, refer to.
 
-    Of objects, the attributes that the code names are looked at too; of small containers, the entries.
+    Of objects, the attributes and methods that the code names are looked at too; of classes, the methods;
+    of small containers, the entries. The ``streams`` among them are watched.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], streams: Streams) -> None:
         self.looks: list[Look] = []
-        self._seen: set[int] = set()
+        self._streams = streams
+        self._seen: set[tuple[int, Any]] = set()
+        self._spaces: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._optimizers: list[tuple[Optimizer, list[dict[str, Any]]]] = []
         self.add(function)
 
@@ -120,9 +131,8 @@ class Names:
         owner = getattr(function, "__self__", None)
         function = getattr(function, "func", None) or getattr(function, "__func__", function)
         code = getattr(function, "__code__", None)
-        if code is None or id(function) in self._seen or _foreign(function):
+        if code is None or not self._new(function, id(owner)) or _foreign(function):
             return
-        self._seen.add(id(function))
         names = _names(code)
         if owner is not None:
             self._object(owner, names)
@@ -131,6 +141,8 @@ class Names:
                 self._look("cell", cell, name, cell.cell_contents, names)
             except ValueError:  # a variable that has no value yet
                 continue
+        for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._follow(default, names)
         space = function.__globals__
         for name in sorted(names):
             if name in space:
@@ -141,6 +153,27 @@ class Names:
         code = getattr(getattr(function, "__func__", function), "__code__", None)
         if code is not None:
             self._object(x, _names(code))
+
+    def add_module(self, module: Module) -> None:
+        """What a module's own code and its hooks refer to: it is about to be called for the first time."""
+        spaces = (module.__dict__, module._parameters, module._buffers, module._modules)
+        self._spaces += [(space, space.copy()) for space in spaces]
+        self.add(module.forward)
+        self.add_hooks(module)
+
+    def add_hooks(self, x: Any) -> None:
+        """What the hooks of a module or of a tensor refer to."""
+        if x._hooks is not None:
+            for hook in x._hooks.functions():
+                self.add(hook)
+
+    def _new(self, x: Any, part: Any) -> bool:
+        """Whether a part of an object was not looked at yet."""
+        key = id(x), part
+        if key in self._seen:
+            return False
+        self._seen.add(key)
+        return True
 
     def _look(self, kind: str, holder: Any, key: str, value: Any, names: set[str]) -> None:
         if len(self.looks) == _MOST:
@@ -157,36 +190,71 @@ class Names:
         self._follow(value, names)
 
     def _follow(self, value: Any, names: set[str]) -> None:
-        if isinstance(value, types.FunctionType):
+        self._streams.watch(value)
+        if isinstance(value, (types.FunctionType, types.MethodType)):
             self.add(value)
         elif isinstance(value, Optimizer):
             self.watch(value)
-        else:
+        elif isinstance(value, type):
+            if not _foreign(value):
+                for part in vars(value).values():
+                    self.add(part)
+        elif not isinstance(value, Module):  # what a module refers to is looked at when it is called
             self._object(value, names)
 
     def _object(self, x: Any, names: set[str]) -> None:
-        space = getattr(x, "__dict__", None)
-        if (
-            space is None
-            or id(x) in self._seen
-            or isinstance(x, (Core, Module, Optimizer, type))
-            or _foreign(x if isinstance(x, types.ModuleType) else type(x))
-        ):
+        if isinstance(x, Core) or _foreign(x if isinstance(x, types.ModuleType) else type(x)):
             return
-        self._seen.add(id(x))
-        for name in sorted(names & space.keys()):
-            self._look("attribute", space, name, space[name], names)
+        space = getattr(x, "__dict__", {})
+        for name in sorted(names):
+            if not self._new(x, name):
+                continue
+            if name in space:
+                if not (isinstance(x, Module) and isinstance(space[name], PLAIN)):  # in its fingerprint
+                    self._look("attribute", space, name, space[name], names)
+            else:
+                self._of_class(x, name, names)
+
+    def _of_class(self, x: Any, name: str, names: set[str]) -> None:
+        """A method, a property or a constant of the class of an object."""
+        owner = _owner(x, name)
+        if owner is None or _foreign(owner):
+            return
+        value = vars(owner)[name]
+        if isinstance(value, (property, functools.cached_property)):
+            value = value.fget if isinstance(value, property) else value.func
+        if isinstance(value, types.FunctionType):
+            self.add(types.MethodType(value, x))
+        elif isinstance(value, (staticmethod, classmethod)):
+            self.add(value)
+        elif isinstance(value, types.MemberDescriptorType):
+            if hasattr(x, name):
+                self._look("class", x, name, getattr(x, name), names)
+        elif not hasattr(value, "__get__"):
+            self._look("class", x, name, value, names)
 
     def watch(self, optimizer: Optimizer) -> None:
         """Keep the numbers of an optimizer's groups, to see whether the trace changes them."""
         if all(known is not optimizer for known, _ in self._optimizers):
             self._optimizers.append((optimizer, [dict(group) for group in optimizer.param_groups]))
 
-    def restore(self) -> tuple[list[Look], list[Any]]:
-        """Put back what the trace changed among the names and the settings of optimizers: what it was."""
-        changed = [look for look in self.looks if not look.holds()]
-        for look in changed:
-            look.restore()
+    def restore(self) -> tuple[list[str], list[str]]:
+        """Put back what the trace changed among the names, in modules and in the settings of optimizers.
+
+        What a module makes when it is first called stays, but for tensors of the trace.
+        """
+        changed = []
+        for look in self.looks:
+            if not look.holds():
+                look.restore()
+                changed.append(look.key)
+        for space, before in self._spaces:
+            for name in [name for name, x in space.items() if isinstance(x, Core) and _of_a_trace(x)]:
+                changed.append(name)
+                if name in before:
+                    space[name] = before[name]
+                else:
+                    del space[name]
         moved = [
             (group, key, before)
             for optimizer, groups in self._optimizers
@@ -196,20 +264,20 @@ class Names:
         ]
         for group, key, before in moved:
             group[key] = before
-        return changed, moved
+        return changed, [key for _, key, _ in moved]
 
     def refuse_changes(self) -> None:
         """Put back what the trace changed, and refuse a step that changes what is Python's."""
         changed, moved = self.restore()
         if moved:
             raise TraceError(
-                f"the step itself changes {moved[0][1]!r} of an optimizer's group",
+                f"the step itself changes {moved[0]!r} of an optimizer's group",
                 why="the step is traced once, and Python's assignment would not happen again",
                 instead="the change between the calls: scheduler.step() or group[...] = ... outside",
             )
         if changed:
             raise TraceError(
-                f"the step itself changes the Python value {changed[0].key!r}",
+                f"the step itself changes the Python value {changed[0]!r}",
                 why="the step is traced once, and Python's assignment would not happen again",
                 instead="the change between the calls, or a tensor that is changed in place (x.add_(1))",
             )
@@ -231,6 +299,16 @@ def unchanged(now: Any, then: Any) -> bool:
     return all(map(operator.is_, now, then)) or all(map(same, now, then))
 
 
+def _of_a_trace(x: Core) -> bool:
+    """Whether a tensor was made in a trace, which has ended."""
+    return x.level > 0 or not isinstance(x.array, np.ndarray)
+
+
+def _owner(x: Any, name: str) -> Any:
+    """The class that gives an object what it calls ``name``."""
+    return next((one for one in type(x).__mro__ if name in vars(one)), None)
+
+
 def _foreign(x: Any) -> bool:
     """Whether it is of this package, or of one that a step cannot change."""
     module = getattr(x, "__module__", None) or getattr(x, "__name__", None) or ""
@@ -248,12 +326,16 @@ def _names(code: types.CodeType) -> set[str]:
 class Streams:
     """NumPy's own random streams that a step could draw from, which a trace would freeze."""
 
-    def __init__(self, looks: list[Look]) -> None:
-        generators: list[Any] = [default_generator(), *(x.value for x in looks)]
-        streams = [x.numpy if isinstance(x, Generator) else x for x in generators]
-        found = [x.bit_generator for x in streams if isinstance(x, np.random.Generator)]
-        self._states = [(bits, bits.state) for bits in found]
+    def __init__(self) -> None:
+        self._states: list[tuple[Any, Any]] = []
         self._global = _global_state()
+        self.watch(default_generator())
+
+    def watch(self, x: Any) -> None:
+        """Keep the state of a stream, if it is one, to see whether the trace draws from it."""
+        x = x.numpy if isinstance(x, Generator) else x
+        if isinstance(x, np.random.Generator):
+            self._states.append((x.bit_generator, x.bit_generator.state))
 
     def refuse_draws(self) -> None:
         """Refuse a step that drew random numbers of its own."""

@@ -6,6 +6,7 @@ import weakref
 from typing import Any
 
 from backstory.compiler.graph import Origin
+from backstory.compiler.guards import Names
 from backstory.history import user_line
 from backstory.ops import Op
 
@@ -16,10 +17,12 @@ class Origins:
     """The modules that are being called, and the origin of what runs now.
 
     Paths start at the outermost module that is called. A gating operation has the name of its site,
-    ``layers.2/relu#0``; its calls are counted anew in every call of the outermost module.
+    ``layers.2/relu#0``; its calls are counted anew in every call of the outermost module. What the code of
+    the modules refers to joins ``names``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Names) -> None:
+        self._names = names
         self.now = Origin()
         self.modules: dict[int, Any] = {}
         self.labels: dict[int, str] = {}
@@ -38,7 +41,9 @@ class Origins:
 
     def run(self, module: Any, args: Any, kwargs: Any) -> Any:
         """Call a module, with its path on the stack."""
-        self.modules.setdefault(id(module), module)
+        if id(module) not in self.modules:
+            self.modules[id(module)] = module
+            self._names.add_module(module)
         if not self._stack:
             self._paths = {id(part): path for path, part in module.named_modules()}
             self._calls.clear()

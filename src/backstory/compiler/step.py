@@ -8,6 +8,7 @@ where none does. Calls under a transform, or inside another compiled step, run t
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import threading
 import warnings
@@ -48,6 +49,7 @@ def compile(
     What it reads and changes from outside is found by itself; a schedule that moves the learning rate acts
     without a new trace. Its arguments are tensors, arrays, numbers and nested lists, tuples and dicts of
     them; another shape or dtype makes another program, of which the ``maxsize`` last used are kept.
+    A module is a function too: the compiled one has its attributes (``parameters()``, ``train()``, ...).
 
     What depends on the numbers in tensors (``if loss > 1``, ``.item()``) cannot be traced: a
     :class:`~backstory.errors.TraceError` names the line. With ``strict=False`` such a step runs eagerly, with
@@ -74,6 +76,12 @@ def compile(
     if not callable(function):
         raise ArgumentError(
             f"compile({type(function).__name__})", why="it is no function", instead="compile(step)"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise ArgumentError(
+            f"compile of {function.__name__}, which yields or awaits",
+            why="its body does not run when it is called, and a step is traced by a call",
+            instead="the step between two yields as a function of its own",
         )
     return Step(function, strict, maxsize, native if build is None else build)
 
@@ -205,6 +213,14 @@ class Step:
             found = Step(make(self._function), self._strict, self._maxsize, self._build)
             found = self._transforms.setdefault(key, found)
         return found
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
+    def __repr__(self) -> str:
+        return f"<compiled {self._name}: {len(self._bound)} of at most {self._maxsize} programs>"
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         return self if owner is None else functools.partial(self, owner)

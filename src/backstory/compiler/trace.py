@@ -7,7 +7,6 @@ changes is found without being told.
 
 from __future__ import annotations
 
-import gc
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from backstory.compiler.graph import Graph, Input, Number, Value
-from backstory.compiler.guards import flags
+from backstory.compiler.guards import Names, flags
 from backstory.compiler.namespace import Namespace
 from backstory.compiler.numbers import HostNumber, Numbers
 from backstory.compiler.origins import Origins
@@ -28,7 +27,7 @@ from backstory.compiler.updates import Updates
 from backstory.core import Core, tracing
 from backstory.errors import TraceError
 from backstory.graph import context, next_order
-from backstory.history import place_of, refresh, user_line
+from backstory.history import refresh, user_line
 from backstory.promotion import get_default_dtype
 
 __all__ = ["Captured", "Draw", "Gradient", "Lifted", "Trace"]
@@ -77,11 +76,12 @@ class Gradient:
 class Trace:
     """What a step did: its graph as far as it goes, and where the arrays that it touched belong."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Names) -> None:
         self.namespace = Namespace(self)
         self.numbers = Numbers()
         self.graph = Graph([], [], [], [])
-        self.origins = Origins()
+        self.names = names
+        self.origins = Origins(names)
         self.lifted: dict[int, Lifted] = {}
         self.captured: dict[int, Captured] = {}
         self.gradients: dict[int, Gradient] = {}
@@ -93,6 +93,7 @@ class Trace:
         self.events: list[tuple[Any, tuple[Any, ...]]] = []  # what they are told after each call
         self._numbers: dict[str, tuple[Number, HostNumber]] = {}
         self._made: list[weakref.ref[Symbol]] = []
+        self.tensors: list[weakref.ref[Any]] = []  # that were made in the trace
         self._versions: dict[int, tuple[Any, int]] = {}
         self.versions: list[tuple[Any, int]] = []  # tensors, and how often their memory changes
         self.altered: list[Any] = []
@@ -138,6 +139,11 @@ class Trace:
     def symbol(self, x: Any) -> Symbol:
         """``x`` as a symbol: an array that rules made is a constant."""
         return x if isinstance(x, Symbol) else self.constant(np.asarray(x))
+
+    def holds(self, x: Any, array: Any) -> Any:
+        """What a new tensor of level 0 holds: a symbol, since its memory is made anew in each call."""
+        self.tensors.append(weakref.ref(x))
+        return self.constant(array) if array.__class__ is np.ndarray else array
 
     def constant(self, array: np.ndarray) -> Symbol:
         """A symbol of an array that never changes; one number everywhere is written as such."""
@@ -211,6 +217,7 @@ class Trace:
     def _lifted(self, x: Any, symbol: Symbol) -> None:
         self.lifted[id(x)] = Lifted(x, x.array, flags(x), x._grad_fn, x._view)
         self._versions.setdefault(id(x._counter), (x, x._counter[0]))
+        self.names.add_hooks(x)
         x.array, x._grad_fn, x._view = symbol, None, None  # what leads to it is not of this step
 
     def reads_gradient(self, x: Any) -> None:
@@ -363,37 +370,3 @@ class Trace:
             symbol = reference()
             if symbol is not None:
                 _ = symbol.value
-
-    def refuse_altered(self) -> None:
-        """Refuse a step that gives tensors from outside a history, or freezes them: Python's doing, once."""
-        for gradient in self.gradients.values():
-            lifted = self.lifted.get(id(gradient.tensor))
-            if lifted is not None and lifted.grad_fn is not None and gradient.after is not gradient.before:
-                raise TraceError(
-                    f"backward() inside a step reaches a tensor that {lifted.grad_fn!r} made outside",
-                    why="its history was recorded outside, and the step would walk back into it",
-                    instead="x.detach(), or what computes it inside the step",
-                )
-        if self.altered:
-            x = self.altered[0]
-            name = self.origins.labels.get(id(x)) or x.name or f"of shape {x.shape}"
-            raise TraceError(
-                f"the step changes requires_grad, the history or the hooks of the tensor {name} from outside",
-                why="the step is traced once, and what each call computes has no history afterwards",
-                instead="the change between the calls, or x.detach() of it inside",
-            )
-
-    def refuse_escaped(self, known: Sequence[Symbol]) -> None:
-        """Refuse a step that keeps a tensor of its trace: it would never be computed again."""
-        mine = {id(symbol) for one in known for symbol in one.views}
-        mine |= {id(captured.symbol) for captured in self.captured.values()}
-        for reference in self._made:
-            symbol = reference()
-            if symbol is None or id(symbol) in mine:
-                continue
-            if any(isinstance(owner, Core) for owner in gc.get_referrers(symbol)):
-                raise TraceError(
-                    f"a tensor of shape {symbol.shape}, made at {place_of(symbol.line)}, outlives the step",
-                    why="the step is traced once, and what it keeps would never be computed again",
-                    instead="return it from the step, and keep what the call returns",
-                )

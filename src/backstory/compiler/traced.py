@@ -11,6 +11,7 @@ import numpy as np
 from backstory.compiler.calling import modes
 from backstory.compiler.differentiable import Rule, rule
 from backstory.compiler.guards import Names, Streams
+from backstory.compiler.leftovers import refuse_altered
 from backstory.compiler.replay import Failed
 from backstory.compiler.trace import Trace
 from backstory.errors import TraceError
@@ -60,12 +61,12 @@ class Traced:
 def traced(function: Callable[..., Any], args: Any, keywords: Any, assumed: bool) -> Traced:
     """Run ``function`` once on symbols."""
     leaves, shape = tree.flatten((args, keywords))
-    trace = Trace()
-    trace.assumed = assumed
-    names, circumstances = Names(function), modes()
+    streams = Streams()
+    names, circumstances = Names(function, streams), modes()
     for leaf in leaves:
         names.add_object(leaf, function)
-    streams = Streams(names.looks)
+    trace = Trace(names)
+    trace.assumed = assumed
     symbols = [_lifted(trace, i, x) for i, x in enumerate(leaves)]
     given, named = tree.build(shape, symbols)
     try:
@@ -90,7 +91,7 @@ def traced(function: Callable[..., Any], args: Any, keywords: Any, assumed: bool
     except TraceError:
         streams.restore()
         raise
-    trace.refuse_altered()
+    refuse_altered(trace)
     return Traced(function, trace, names, leaves, shape, result, circumstances, own)
 
 

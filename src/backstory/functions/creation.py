@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backstory.arrays import Generator
-from backstory.core import as_tensor, tensor, wrap
+from backstory.core import Core, as_tensor, tensor, wrap
 from backstory.errors import ArgumentError, GraphError, ShapeError
 from backstory.graph import context
 from backstory.indexing import lengths, raw
@@ -270,7 +270,8 @@ def from_numpy(array: np.ndarray) -> Tensor:
     >>> from_numpy(np.array([1, 2]))
     tensor([1, 2])
     """
-    if not isinstance(array, np.ndarray):
+    symbol = context().trace is not None and hasattr(array, "__array_namespace__")
+    if isinstance(array, Core) or not (symbol or isinstance(array, np.ndarray)):
         raise ArgumentError(
             f"from_numpy received {type(array).__name__}",
             why="only a NumPy array has memory to share",

@@ -30,6 +30,11 @@ class ModuleHooks:
         """Register a hook of the kind that a slot names."""
         return Handle(getattr(self, kind), hook, first)
 
+    def functions(self) -> list[Hook]:
+        """The hooks of all kinds."""
+        around = [hook for hook, _ in (*self.before.values(), *self.after.values())]
+        return [*around, *self.backward_before.values(), *self.backward.values()]
+
 
 def call_with_hooks(module: Any, hooks: ModuleHooks, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``module.forward`` with the hooks around it."""
