@@ -48,6 +48,11 @@ def fingerprint(module: Any) -> tuple[Any, ...]:
     )
 
 
+def _in_fingerprint(module: Any, name: str) -> bool:
+    registers = (module._parameters, module._buffers, module._modules)
+    return isinstance(module.__dict__[name], PLAIN) or any(name in register for register in registers)
+
+
 def settings(optimizer: Optimizer) -> tuple[Any, ...]:
     """What an optimizer is, numbers apart: its parameters by identity, and its hooks."""
     groups = tuple(tuple(map(id, group["params"])) for group in optimizer.param_groups)
@@ -210,7 +215,7 @@ class Names:
             if not self._new(x, name):
                 continue
             if name in space:
-                if not (isinstance(x, Module) and isinstance(space[name], PLAIN)):  # in its fingerprint
+                if not (isinstance(x, Module) and _in_fingerprint(x, name)):
                     self._look("attribute", space, name, space[name], names)
             else:
                 self._of_class(x, name, names)
