@@ -274,7 +274,8 @@ class Nest:
     def work(self) -> float:
         """About how many nanoseconds it takes on one core."""
         computed = sum(cost(value) for value in self.values if self.when[value].level == ENTRY)
-        each = _MOVED * len(self.operands) + _ADDED * computed
+        moved = sum(any(self.step(x, loop) for loop in self.loops) for x in self.operands)
+        each = _MOVED * moved + _ADDED * computed
         return math.prod(map(self.size, self.loops)) * each
 
     @property
