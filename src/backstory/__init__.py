@@ -9,7 +9,6 @@ tensor(8.)
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as _np
@@ -291,6 +290,7 @@ from backstory.functions.transcendental import (
     tan,
     tanh,
 )
+from backstory.lazy import named as _named
 from backstory.promotion import get_default_dtype, set_default_dtype
 from backstory.tensor import Tensor, as_tensor, tensor
 
@@ -307,46 +307,40 @@ bool = _np.dtype("bool")
 
 # Loaded when first named, so that `import backstory` costs little more than `import numpy`.
 _LAZY = {
-    "array_api": "backstory.array_api",
-    "autograd": "backstory.autograd",
-    "data": "backstory.data",
-    "func": "backstory.func",
-    "insight": "backstory.insight",
-    "layers": "backstory.layers",
-    "nn": "backstory.nn",
-    "optim": "backstory.optim",
-    "plots": "backstory.plots",
-    "report": "backstory.report",
-    "scalar": "backstory.scalar",
-}
-_LAZY_NAMES = {
-    "check": "backstory.autograd.check",
-    "compile": "backstory.compiler",
-    "fit": "backstory.training",
-    "load": "backstory.saving",
-    "save": "backstory.saving",
-    "summary": "backstory.nn",
-    "compare_differentiation": "backstory.insight.differentiation",
-    "compare_modes": "backstory.insight.differentiation",
-    "Change": "backstory.insight",
-    "experiment": "backstory.insight",
-    "explain": "backstory.insight",
-    "gradient_factors": "backstory.insight",
-    "lint": "backstory.insight",
-    "open_run": "backstory.insight",
-    "suggest_activation": "backstory.insight",
-    "vmap": "backstory.func",
-    "watch": "backstory.insight",
-    "why": "backstory.insight",
+    "array_api": "",
+    "autograd": "",
+    "data": "",
+    "func": "",
+    "insight": "",
+    "layers": "",
+    "nn": "",
+    "optim": "",
+    "plots": "",
+    "report": "",
+    "scalar": "",
+    "check": "autograd.check",
+    "compile": "compiler",
+    "fit": "training",
+    "load": "saving",
+    "save": "saving",
+    "summary": "nn",
+    "compare_differentiation": "insight.differentiation",
+    "compare_modes": "insight.differentiation",
+    "Change": "insight",
+    "experiment": "insight",
+    "explain": "insight",
+    "gradient_factors": "insight",
+    "lint": "insight",
+    "open_run": "insight",
+    "suggest_activation": "insight",
+    "vmap": "func",
+    "watch": "insight",
+    "why": "insight",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return importlib.import_module(_LAZY[name])
-    if name in _LAZY_NAMES:
-        return getattr(importlib.import_module(_LAZY_NAMES[name]), name)
-    raise AttributeError(f"module 'backstory' has no attribute {name!r}")
+    return _named(__name__, _LAZY, name)
 
 
 __all__ = [

@@ -89,7 +89,8 @@ GRAPHS = {
 def found(native: Native) -> list[list[tuple[str, int]]]:
     """The kinds of the units of each chain, and which loop is cut."""
     return [
-        [(unit.kind, cut.loop) for unit, cut in zip(c.units, c.cuts, strict=True)] for c in native._chains
+        [(unit.kind, cut.loop) for unit, cut in zip(c.units, c.cuts, strict=True)]
+        for c in native.design.chains
     ]
 
 
@@ -99,12 +100,12 @@ def test_chains_leave_behind_the_same_bits_on_any_number_of_threads(graph, divid
     inputs = [sample(x.value.shape, x.value.dtype, i) for i, x in enumerate(graph.inputs)]
     divided(1)
     native = Native(graph)
-    assert not native._chains
+    assert not native.design.chains
     alone = run(native, inputs, [])
     for threads in (2, 3, 5):
         divided(threads)
         native = agree(graph, rtol=1e-4, atol=1e-5)
-        assert native._chains
+        assert native.design.chains
         for _ in range(20):
             for got, wanted in zip(run(native, inputs, []), alone, strict=True):
                 np.testing.assert_array_equal(got, wanted)
@@ -121,7 +122,7 @@ def test_columns_go_through_a_normalisation_and_its_statistics_and_what_is_small
     assert first[0] == ("product", 1)
     assert ("loops", WHOLE) in first
     # The last product needs whole rows.
-    assert len(first) == len(Native(normalisation()).units) - 1
+    assert len(first) == len(Native(normalisation()).design.units) - 1
 
 
 def test_rows_of_a_weight_are_columns_of_the_gradient_that_makes_its_own(divided):
@@ -137,7 +138,7 @@ def test_attention_goes_row_by_row(divided):
 
 def test_little_work_is_not_divided(divided, monkeypatch):
     monkeypatch.setattr(chain, "LEAST", 1e6)
-    assert not Native(layers())._chains
+    assert not Native(layers()).design.chains
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])

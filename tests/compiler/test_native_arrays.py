@@ -148,7 +148,7 @@ def test_a_constant_index_is_known_before_the_run():
         )
     )
     native = native_graph(b.graph, [])
-    assert "check" not in [unit.kind for unit in native.units]
+    assert "check" not in [unit.kind for unit in native.design.units]
 
 
 def test_a_gather_is_part_of_the_loops_that_read_it():
@@ -156,7 +156,7 @@ def test_a_gather_is_part_of_the_loops_that_read_it():
     x, index, y = b.input((9, 4)), b.input((6,), "i8"), b.input((6, 4))
     b.output(b("exp", b("multiply", b("take", x, index, axis=0), y)))
     native = native_graph(b.graph, [index], 9, rtol=1e-6)
-    assert [unit.kind for unit in native.units] == ["loops", "check", "loops"]
+    assert [unit.kind for unit in native.design.units] == ["loops", "check", "loops"]
 
 
 def test_an_array_may_be_read_at_places_that_itself_says():
@@ -177,7 +177,7 @@ def test_an_index_that_was_checked_is_not_checked_again(low):
     b.output(b("take", x, checked, axis=0))
     b.output(b("take", x, index, axis=0))
     native = Native(b.graph)
-    assert [unit.kind for unit in native.units].count("check") == 1
+    assert [unit.kind for unit in native.design.units].count("check") == 1
 
 
 def _refuse(x: Any) -> None:
@@ -226,7 +226,7 @@ def test_an_index_of_few_bits_is_checked_as_far_as_it_can_be_wrong():
         x, index = b.input((count,)), b.input((2,), dtype)
         b.output(b("take", x, index, axis=0))
         native = native_graph(b.graph, [index], min(count, 100))
-        assert [unit.kind for unit in native.units].count("check") == kinds, (dtype, count)
+        assert [unit.kind for unit in native.design.units].count("check") == kinds, (dtype, count)
 
 
 def _written(x: Any, index: Any) -> Any:

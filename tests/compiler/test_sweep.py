@@ -2,8 +2,7 @@
 
 import pytest
 
-from backstory.compiler.memory import planned
-from backstory.compiler.program import Native
+from backstory.compiler.design import Design
 from backstory.compiler.sweep import divided, sweeps
 
 from .building import Building
@@ -28,9 +27,8 @@ def update(sizes=SIZES, dependent=False):
 
 
 def units_and_plan(graph):
-    native = Native(graph)
-    order, nests = native.units, native._nests
-    return order, nests, planned(order, native._fusion, nests)
+    design = Design(graph, 1)
+    return design.units, design.nests, design.plan
 
 
 @pytest.mark.parametrize("dependent", [False, True], ids=["apart", "one after the other"])

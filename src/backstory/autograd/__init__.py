@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from backstory.autograd.anomaly import detect_anomaly, set_detect_anomaly
 from backstory.autograd.backward import backward, cotangents, grad
-from backstory.autograd.function import Function
-from backstory.autograd.gradcheck import gradcheck, gradgradcheck
 from backstory.autograd.levels import new_level
 from backstory.autograd.modes import (
     enable_grad,
@@ -16,6 +16,18 @@ from backstory.autograd.modes import (
     relu_derivative_at_zero,
     set_grad_enabled,
 )
+from backstory.lazy import named
+
+if TYPE_CHECKING:
+    from backstory.autograd.differences import gradcheck, gradgradcheck
+    from backstory.autograd.function import Function
+
+_LAZY = {"Function": "function", "gradcheck": "differences", "gradgradcheck": "differences"}
+
+
+def __getattr__(name: str) -> Any:
+    return named(__name__, _LAZY, name)
+
 
 __all__ = [
     "Function",

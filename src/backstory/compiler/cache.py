@@ -17,13 +17,12 @@ import importlib.util
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import backstory
 from backstory.compiler.native import host
@@ -104,6 +103,8 @@ def _read(place: Path) -> bytes | None:
 
 
 def _write(place: Path, code: bytes) -> None:
+    import tempfile  # as costly as all else here, and needed only where something is compiled
+
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(prefix=".", suffix=".part", dir=place.parent)
@@ -140,8 +141,7 @@ def _shrink(newest: Path) -> None:
                 excess -= size
 
 
-@dataclass(frozen=True)
-class Contents:
+class Contents(NamedTuple):
     """What the folder holds: the number of objects, and their size in bytes."""
 
     folder: Path

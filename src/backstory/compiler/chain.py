@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from backstory.compiler.emit import Emitted
@@ -57,8 +57,7 @@ class Cut(NamedTuple):
     cost: float
 
 
-@dataclass(frozen=True)
-class Chain:
+class Chain(NamedTuple):
     """Units in their order, each with its cut, and about how many nanoseconds all of them take."""
 
     units: tuple[Unit, ...]
@@ -126,12 +125,11 @@ def chains(
         at += len(units)
 
 
-@dataclass(frozen=True)
-class _State:
+class _State(NamedTuple):
     """Cuts of the units so far: what they touched, whether they wrote it, and the lane all of them had."""
 
     cuts: tuple[Cut, ...] = ()
-    touched: Mapping[Range, tuple[bool, Lane | None]] = field(default_factory=dict)
+    touched: Mapping[Range, tuple[bool, Lane | None]] = MappingProxyType({})
     cost: float = 0.0
 
     def joined(self, cut: Cut, meeting: Mapping[Range, Sequence[Range]]) -> _State | None:

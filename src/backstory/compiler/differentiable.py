@@ -7,25 +7,26 @@ computes again what it needs of the forward pass, from the arrays and the random
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from backstory.autograd import Function, grad
+from backstory.autograd import grad
 from backstory.compiler.graph import Graph, Input, Output, Value
 from backstory.compiler.symbols import Symbol
 from backstory.core import Core
 from backstory.errors import GraphError
 from backstory.func import tree
 from backstory.graph import Node, context
-from backstory.tensor import Tensor, wrap
+from backstory.tensor import wrap
+
+if TYPE_CHECKING:
+    from backstory.compiler.recorded import Call
 
 __all__ = ["History", "Rule", "rule"]
 
 
-@dataclass(frozen=True, eq=False)
-class Rule:
+class Rule(NamedTuple):
     """Gradients of results by what they were computed from: values that the graph has beside its own."""
 
     places: list[int]  # of the results that have a history, each once, among the leaves of the result
@@ -108,6 +109,9 @@ class History:
 
     def bind(self, build: Callable[[Graph], Any], memory: Any) -> None:
         """Say how programs are built, and where the arrays of a call are."""
+        from backstory.compiler.recorded import record
+
+        self._record = record
         self._build, self._memory = build, memory
         self._lean = lean = _lean(self._graph, self._rule)
         self._needed = [self._graph.inputs.index(x) for x in lean.inputs if x not in self._rule.cotangents]
@@ -130,8 +134,8 @@ class History:
         """Give the results ``moving`` of a call the node that the call is."""
         memory = self._memory
         arrays = [before[i] if i in before else memory.held(i) for i in self._needed]
-        call = _Call(self, arrays, list(memory.program.numbers), (args, keywords))
-        _Compiled.apply(call, moving, self._saved(args, keywords), *sources)
+        call = (self, arrays, list(memory.program.numbers), (args, keywords))
+        self._record(call, moving, self._saved(args, keywords), sources)
 
     def _saved(self, args: Any, keywords: Any) -> list[Any]:
         """The tensors whose memory the rule reads: nobody may change it until then."""
@@ -146,7 +150,7 @@ class History:
                 found.append(one.tensor if place is None else leaves[place])
         return found
 
-    def pulled(self, call: _Call, cotangents: Sequence[Any]) -> list[Any]:
+    def pulled(self, call: Call, cotangents: Sequence[Any]) -> list[Any]:
         """The gradients of the sources of one call."""
         program, lean = self._built()
         program.set_numbers(*call.numbers)
@@ -161,7 +165,7 @@ class History:
         found = iter(fresh)
         return [None if g is None else wrap(next(found), 0) for g in self._rule.gradients]
 
-    def again(self, call: _Call, sources: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+    def again(self, call: Call, sources: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
         """The gradients with a history of their own: the function is run step by step."""
         if not self._pure:
             raise GraphError(
@@ -183,33 +187,6 @@ class History:
         if self._program is None:
             self._program = self._build(self._lean)
         return self._program, self._lean
-
-
-class _Call:
-    """What one call leaves for its rule."""
-
-    def __init__(self, history: History, arrays: list[Any], numbers: list[Any], arguments: Any) -> None:
-        self.history, self.arrays, self.numbers, self.arguments = history, arrays, numbers, arguments
-
-
-class _Compiled(Function):
-    """One call of a compiled function, as a node."""
-
-    @staticmethod
-    def forward(ctx: Any, call: _Call, outputs: list[Tensor], saved: list[Tensor], *sources: Tensor) -> Any:
-        ctx.call, ctx.sources = call, sources
-        ctx.save_for_backward(*saved)
-        return tuple(outputs)
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Any) -> Any:
-        _ = ctx.saved_tensors  # of a freed graph it is refused
-        history = ctx.call.history
-        if context().levels[0].grad_enabled or any(g.level for g in cotangents):
-            parts = history.again(ctx.call, ctx.sources, cotangents)
-        else:
-            parts = history.pulled(ctx.call, cotangents)
-        return (None, None, None, *parts)
 
 
 def _lean(graph: Graph, rule: Rule) -> Graph:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,8 +36,7 @@ _PAUSES = {
 }
 
 
-@dataclass(frozen=True)
-class Driver:
+class Driver(NamedTuple):
     """Addresses. ``address_of`` is a function of Python of one array; ``call`` is one without arguments,
     bound to a header; the rest are C's.
     """

@@ -7,9 +7,9 @@ before all loops, once in a row before and after each of its loops, for each ent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,14 +33,24 @@ __all__ = ["Emitted", "Word", "emitted"]
 Word = tuple[str, Any]
 
 
-@dataclass(frozen=True)
-class Emitted:
-    """A kernel's text, the same lines with a comment each, and the words of its block for this nest."""
+# A line of a kernel, and what it is about: a value, memory, or nothing that a comment would name.
+Line = tuple[str, Value | Operand | None]
+
+
+class Emitted(NamedTuple):
+    """A kernel's text, its lines with what each is about, and the words of its block for this nest."""
 
     name: str
     source: str
-    lines: tuple[tuple[str, str], ...]
+    parts: Sequence[Line]
     words: tuple[Word, ...]
+    nest: Nest
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """The lines of the text, with a comment each."""
+        labels = {x.value: x.label or x.kind for x in self.nest.fusion.graph.inputs}
+        return [(text, _comment(subject, labels)) for text, subject in self.parts]
 
 
 def emitted(nest: Nest, same: Mapping[Operand, Operand]) -> Emitted:
@@ -53,18 +63,20 @@ class _Section:
     """Lines of one part of a kernel, with the variables that values have there."""
 
     depth: int
-    lines: list[tuple[str, str]] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
     names: dict[Any, str] = field(default_factory=dict)
-    stores: list[tuple[str, str]] = field(default_factory=list)
+    stores: list[Line] = field(default_factory=list)
+    bases: int = 0
 
 
 class _Emission:
     def __init__(self, nest: Nest, same: Mapping[Operand, Operand]) -> None:
         self.nest, self.same = nest, same
         self.words: list[Word] = []
-        self.head: list[tuple[str, str]] = []
+        self.head: list[Line] = []
         self._places: dict[Any, str] = {}
         self._count = 0
+        self._named_so: dict[str, int] = {}
         self.outer = len(nest.loops) - nest.inner
         self.sizes = [
             self._argument("n", "size", nest.size(loop), ("size", i)) for i, loop in enumerate(nest.loops)
@@ -85,14 +97,14 @@ class _Emission:
         value: Any,
         key: Any,
         read: str = "integer(block, {})",
-        comment: str = "",
+        subject: Operand | None = None,
     ) -> str:
         """The variable of a word, read at the head of the kernel; equal keys are one word."""
         if key not in self._places:
-            same = [name for name in self._places.values() if name.rstrip("0123456789") == letter]
-            name = f"{letter}{len(same)}"
-            self._places[key] = name
-            self.head.append((f"{name} = {read.format(len(self.words))}", comment))
+            count = self._named_so.get(letter, 0)
+            self._named_so[letter] = count + 1
+            self._places[key] = name = f"{letter}{count}"
+            self.head.append((f"{name} = {read.format(len(self.words))}", subject))
             self.words.append((what, value))
         return self._places[key]
 
@@ -101,16 +113,8 @@ class _Emission:
         for operand in self.nest.operands:
             first = self.same.get(operand, operand)
             read = f"array(block, {{}}, {type_name(operand.dtype)})"
-            found[operand] = self._argument("a", "memory", first, first, read, self._described(first))
+            found[operand] = self._argument("a", "memory", first, first, read, first)
         return found
-
-    def _described(self, operand: Operand) -> str:
-        """What an operand is to people: the name of an input, or what computed it, and its shape."""
-        if operand.root is None:
-            return "one row, between two loops" if operand.steps else "one stretch, while it is squared"
-        labels = {x.value: x.label or x.kind for x in self.nest.fusion.graph.inputs}
-        shape = "×".join(map(str, operand.root.shape)) or "one entry"
-        return f"{labels.get(operand.root) or _comment(operand.root)}: {shape}"
 
     def _step(self, operand: Operand, i: int) -> str | None:
         """How far loop ``i`` moves in an operand, as text; ``None`` if not at all."""
@@ -125,13 +129,12 @@ class _Emission:
         """The index of the entry of an operand in the innermost loop that moves in it."""
         if operand.root is None and not operand.steps:
             return "j0"
-        terms = []
+        outer: list[str] = []
+        inner: list[str] = []
         for i in range(len(self.nest.loops)):
             step = self._step(operand, i)
             if step is not None:
-                terms.append(f"i{i}" if step == "1" else f"i{i} * {step}")
-        outer = [t for t in terms if int(t[1:].split(" ")[0]) < self.outer]
-        inner = terms[len(outer) :]
+                (outer if i < self.outer else inner).append(f"i{i}" if step == "1" else f"i{i} * {step}")
         if len(outer) == 1 and not inner:
             return outer[0]
         return " + ".join(([self._base(" + ".join(outer))] if outer else []) + inner) or "0"
@@ -142,11 +145,9 @@ class _Emission:
             return text
         section = self.rows[0]
         if text not in section.names:
-            name = f"p{sum(1 for n in section.names.values() if n.startswith('p'))}"
-            section.names[text] = name
-            section.lines.insert(
-                len([n for n in section.names.values() if n.startswith("p")]) - 1, (f"{name} = {text}", "")
-            )
+            section.names[text] = name = f"p{section.bases}"
+            section.lines.insert(section.bases, (f"{name} = {text}", None))
+            section.bases += 1
         return section.names[text]
 
     # Values
@@ -158,10 +159,10 @@ class _Emission:
             return self.rows[when.stage]
         return self.after if when.level == AFTER else self.entries[when.stage]
 
-    def _named(self, section: _Section, key: Any, text: str, comment: str, letter: str = "v") -> str:
+    def _named(self, section: _Section, key: Any, text: str, subject: Value | None, letter: str = "v") -> str:
         name = f"{letter}{self._count}"
         self._count += 1
-        section.lines.append((f"{name} = {text}", comment))
+        section.lines.append((f"{name} = {text}", subject))
         section.names[key] = name
         return name
 
@@ -205,7 +206,7 @@ class _Emission:
         section = self._section(When(level, stage if level == ENTRY else 0))
         if operand not in section.names:
             text = f"{self.arrays[operand]}[{self._place(operand)}]"
-            return self._named(section, operand, text, "", "x")
+            return self._named(section, operand, text, None, "x")
         return section.names[operand]
 
     def value(self, value: Value, stage: int) -> str:
@@ -222,13 +223,13 @@ class _Emission:
         texts = [self.source(x, own, d) for x, d in zip(self.nest.sources[value], dtypes, strict=True)]
         if value in section.names:
             return section.names[value]
-        name = self._named(section, value, expression(value, texts), _comment(value))
+        name = self._named(section, value, expression(value, texts), value)
         if value in self.nest.written and (when.level != ENTRY or stage == when.stage):
             self._store(self.nest.written[value], section, name)
         return name
 
     def _store(self, operand: Operand, section: _Section, name: str) -> None:
-        section.stores.append((f"{self.arrays[operand]}[{self._place(operand)}] = {name}", ""))
+        section.stores.append((f"{self.arrays[operand]}[{self._place(operand)}] = {name}", None))
 
     # Reductions
 
@@ -244,8 +245,8 @@ class _Emission:
         in_row = when.level == ROW
         start = self.rows[stage] if in_row or self.outer else self.before
         if from_when.level == ENTRY and not self._moves(value):
-            total = self._named(start, ("total", value), identity(value), _comment(value), "t")
-            self.entries[stage].stores.insert(0, (f"{total} = {combined(value, total, entry, True)}", ""))
+            total = self._named(start, ("total", value), identity(value), value, "t")
+            self.entries[stage].stores.insert(0, (f"{total} = {combined(value, total, entry, True)}", None))
             if in_row:
                 self._finish(value, self.rows[stage + 1], total)
                 return
@@ -256,8 +257,8 @@ class _Emission:
         else:
             section = self.entries[stage] if from_when.level == ENTRY else self.rows[stage]
         if value.size == 1:
-            whole = self._named(self.before, ("total", value), identity(value), _comment(value), "t")
-            section.stores.append((f"{whole} = {combined(value, whole, entry, False)}", ""))
+            whole = self._named(self.before, ("total", value), identity(value), value, "t")
+            section.stores.append((f"{whole} = {combined(value, whole, entry, False)}", None))
             self._finish(value, self.after, whole)
             return
         self._gather(value, entry, section)
@@ -266,27 +267,27 @@ class _Emission:
         """Add up squares, each stretch in float32, and where that does not hold them again in float64."""
         x, from_when = self.nest.sources[value][0], self.nest.input_when(value)
         entry = self.source(x, from_when.stage, value.inputs[0].dtype)
-        whole = self._named(self.before, ("total", value), "float64(0)", _comment(value), "t")
+        whole = self._named(self.before, ("total", value), "float64(0)", value, "t")
         self._finish(value, self.after, whole)
         if from_when.level != ENTRY:
             text = f"{whole} = {whole} + float64({entry}) * float64({entry})"
-            self._section(from_when).stores.append((text, ""))
+            self._section(from_when).stores.append((text, None))
             return
         start, end = self.rows[from_when.stage : from_when.stage + 2]
-        part = self._named(start, ("part", value), "float32(0)", _comment(value), "t")
+        part = self._named(start, ("part", value), "float32(0)", value, "t")
         self.entries[from_when.stage].stores.insert(
-            0, (f"{part} = accumulate({part}, {entry} * {entry})", "")
+            0, (f"{part} = accumulate({part}, {entry} * {entry})", None)
         )
         held = self.nest.written.get(x) if isinstance(x, Value) else x
         again = f"{self.arrays[held]}[{self._place(held)}]" if isinstance(held, Operand) else entry
         loops, depth = self._inner(1)
         end.lines += [
-            (f"if {part} > float32(1e-30) and {part} < float32(1e38):", ""),
-            (f"    {whole} = {whole} + float64({part})", ""),
-            ("else:", ""),
+            (f"if {part} > float32(1e-30) and {part} < float32(1e38):", None),
+            (f"    {whole} = {whole} + float64({part})", None),
+            ("else:", None),
             *loops,
-            ("    " * depth + f"y = float64({again})", ""),
-            ("    " * depth + f"{whole} = accumulate({whole}, y * y)", ""),
+            ("    " * depth + f"y = float64({again})", None),
+            ("    " * depth + f"{whole} = accumulate({whole}, y * y)", None),
         ]
 
     def _reduced_dtype(self, value: Value) -> np.dtype:
@@ -307,10 +308,10 @@ class _Emission:
         operand = self.nest.written[value]
         array, place = self.arrays[operand], self._place(operand)
         count = self._argument("n", "count", operand, ("count", value))
-        self.before.lines.append((f"for i in range({count}):", _comment(value)))
-        self.before.lines.append((f"    {array}[i] = {identity(value)}", ""))
+        self.before.lines.append((f"for i in range({count}):", value))
+        self.before.lines.append((f"    {array}[i] = {identity(value)}", None))
         section.stores.append(
-            (f"{array}[{place}] = {combined(value, f'{array}[{place}]', entry, False)}", "")
+            (f"{array}[{place}] = {combined(value, f'{array}[{place}]', entry, False)}", None)
         )
 
     # The whole
@@ -325,27 +326,27 @@ class _Emission:
                 self.value(value, nest.when[value].stage)
         body = [*self._indented(self.before), *self._nested(), *self._indented(self.after)]
         name = _kernel_name(nest)
-        lines = [(f"def {name}(block):", ""), *((f"    {text}", c) for text, c in self.head), *body]
-        return Emitted(name, "\n".join(text for text, _ in lines) + "\n", tuple(lines), tuple(self.words))
+        lines = [(f"def {name}(block):", None), *[(f"    {text}", x) for text, x in self.head], *body]
+        source = "\n".join([text for text, _ in lines]) + "\n"
+        return Emitted(name, source, lines, tuple(self.words), nest)
 
-    def _indented(self, section: _Section) -> list[tuple[str, str]]:
-        return [
-            ("    " * section.depth + text, comment) for text, comment in (*section.lines, *section.stores)
-        ]
+    def _indented(self, section: _Section) -> list[Line]:
+        indent = "    " * section.depth
+        return [(indent + text, subject) for text, subject in (*section.lines, *section.stores)]
 
-    def _inner(self, depth: int) -> tuple[list[tuple[str, str]], int]:
+    def _inner(self, depth: int) -> tuple[list[Line], int]:
         """The loops of a row or a stretch, so deep in other lines, and how deep what they run is."""
         if self.nest.stretched:
             lines = ["for j0 in range(m0):", "    i0 = b0 + j0"]
-            return [("    " * depth + text, "") for text in lines], depth + 1
+            return [("    " * depth + text, None) for text in lines], depth + 1
         loops = range(self.outer, len(self.nest.loops))
         return [self._loop(i, depth + k) for k, i in enumerate(loops)], depth + len(loops)
 
-    def _loop(self, i: int, depth: int) -> tuple[str, str]:
-        return ("    " * depth + f"for i{i} in range({self.sizes[i]}):", "")
+    def _loop(self, i: int, depth: int) -> Line:
+        return ("    " * depth + f"for i{i} in range({self.sizes[i]}):", None)
 
-    def _nested(self) -> list[tuple[str, str]]:
-        body: list[tuple[str, str]] = []
+    def _nested(self) -> list[Line]:
+        body: list[Line] = []
         for stage in range(self.nest.stages + 1):
             body += self._indented(self.rows[stage])
             if stage < self.nest.stages:
@@ -360,14 +361,22 @@ class _Emission:
                 f"    for b0 in range(0, {size}, {STRETCH}):",
                 f"        m0 = minimum({size} - b0, {STRETCH})",
             ]
-            return [*((text, "") for text in head), *body]
+            return [*((text, None) for text in head), *body]
         return [*(self._loop(i, 1 + i) for i in range(self.outer)), *body]
 
 
-def _comment(value: Value) -> str:
-    origin = value.origin
-    parts = [value.primitive if value.primitive != origin.operation else "", origin.operation, origin.path]
-    return " · ".join(part for part in parts if part)
+def _comment(subject: Value | Operand | None, labels: Mapping[Value, str]) -> str:
+    """What a value or memory is to people."""
+    if isinstance(subject, Value):
+        primitive, origin = subject.primitive, subject.origin
+        parts = [primitive if primitive != origin.operation else "", origin.operation, origin.path]
+        return " · ".join(part for part in parts if part)
+    if subject is None:
+        return ""
+    if subject.root is None:
+        return "one row, between two loops" if subject.steps else "one stretch, while it is squared"
+    shape = "×".join(map(str, subject.root.shape)) or "one entry"
+    return f"{labels.get(subject.root) or _comment(subject.root, labels)}: {shape}"
 
 
 def _kernel_name(nest: Nest) -> str:

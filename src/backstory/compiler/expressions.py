@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ _INFIX = {
 }
 
 
+@cache
 def type_name(dtype: np.dtype) -> str:
     """The name of a dtype in kernels.
 

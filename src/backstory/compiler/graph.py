@@ -8,9 +8,10 @@ outputs, each of which may name the input whose memory takes it at the end.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +22,7 @@ __all__ = ["Graph", "Input", "Number", "Origin", "Output", "Value", "verify"]
 _numbers = itertools.count()
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a value comes from, for people: the operation of the table, its site or module, and the phase.
 
     ``phase`` is ``"forward"``, ``"backward"``, ``"update"`` or ``"record"``; ``line`` is the user's.
@@ -32,6 +32,9 @@ class Origin:
     path: str = ""
     phase: str = "forward"
     line: tuple[str, int] | None = None
+
+
+_NOWHERE = Origin()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +57,7 @@ class Value:
     """One array of the step: ``primitive`` of ``inputs``: values, numbers, Python scalars or ``None``.
 
     What is not computed is an ``"input"`` or a ``"constant"``, whose array is ``params["array"]``.
+    ``values`` are the inputs that are arrays, ``size`` says how many entries there are.
     """
 
     primitive: str
@@ -61,21 +65,15 @@ class Value:
     params: Mapping[str, Any]
     shape: tuple[int, ...]
     dtype: np.dtype
-    origin: Origin = Origin()
+    origin: Origin = _NOWHERE
     order: int = field(default_factory=_numbers.__next__)
+    values: tuple[Value, ...] = field(init=False)
+    size: int = field(init=False)
 
-    @property
-    def size(self) -> int:
-        """How many entries it has."""
-        count = 1
-        for n in self.shape:
-            count *= n
-        return count
-
-    @property
-    def values(self) -> Iterator[Value]:
-        """The inputs that are arrays."""
-        return (x for x in self.inputs if isinstance(x, Value))
+    def __post_init__(self) -> None:
+        values = tuple([x for x in self.inputs if isinstance(x, Value)])
+        self.values = self.inputs if len(values) == len(self.inputs) else values
+        self.size = math.prod(self.shape)
 
     def __repr__(self) -> str:
         shape = "×".join(map(str, self.shape))

@@ -12,8 +12,7 @@ import random
 import sys
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,8 +64,7 @@ def flags(x: Any) -> tuple[Any, ...]:
     return x._requires_grad, None if hooks is None else (tuple(hooks.before), tuple(hooks.after))
 
 
-@dataclass(frozen=True, eq=False)
-class Look:
+class Look(NamedTuple):
     """A name: ``look`` holds it under ``key``, and it was ``value`` (``copy`` of what a container held).
 
     ``kind`` is ``"cell"`` for a variable of an enclosing function and ``"class"`` for what an object has of

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from backstory.compiler.fusion import Fusion
 from backstory.compiler.graph import Value
@@ -23,8 +24,7 @@ Range = tuple[str, int, int]
 """Bytes of the arena from the first to before the last, or an input or output of that number as a whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """``kind`` is ``arena`` (``at`` counts bytes), ``input``, ``output`` (it says which) or ``constant``."""
 
     kind: str

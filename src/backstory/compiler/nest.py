@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,8 +53,7 @@ class Operand:
     anywhere: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(NamedTuple):
     """The entry is ``start + step · i`` for the count i of a loop."""
 
     dim: int
@@ -63,8 +62,7 @@ class Index:
     dtype: np.dtype
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(NamedTuple):
     """A Python scalar or number, and the array's dtype if it stands for an array."""
 
     value: Any

@@ -56,6 +56,8 @@ class Reach:
         return bool(self._after[before] >> self._place[after] & 1)
 
     def _spread(self, place: int, unit: Unit, new: int) -> None:
+        if self._after[unit] | new == self._after[unit]:
+            return
         self._after[unit] |= new
         for other, after in self._after.items():
             if after >> place & 1:

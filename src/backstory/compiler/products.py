@@ -8,7 +8,6 @@ cores as parts of one entry, which the engine's workers take (:meth:`Product.spl
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -71,8 +70,7 @@ class Factor(NamedTuple):
         return [0] * (len(shape) - len(own)) + own
 
 
-@dataclass(frozen=True)
-class Matrix:
+class Matrix(NamedTuple):
     """A matrix in memory: where it begins, and how many entries further the next row and column begin.
 
     ``batch`` is how many entries further the next matrix of a batch begins.
@@ -87,15 +85,14 @@ class Matrix:
     @property
     def transposed(self) -> Matrix:
         """Its columns as rows."""
-        return replace(self, row=self.column, column=self.row)
+        return self._replace(row=self.column, column=self.row)
 
     def at(self, itemsize: int, entries: int) -> Matrix:
         """The matrix that begins so many entries further on."""
-        return replace(self, address=self.address + entries * itemsize)
+        return self._replace(address=self.address + entries * itemsize)
 
 
-@dataclass(frozen=True)
-class Product:
+class Product(NamedTuple):
     """c ← a b, for a (rows, inner), b (inner, columns) and c (rows, columns), ``batch`` times.
 
     ``inner`` is not 0, and the rows or the columns of c are contiguous.
@@ -151,7 +148,7 @@ class Product:
     def transposed(self) -> Product:
         """The same product of the transposed matrices: cᵀ ← bᵀ aᵀ."""
         a, b, c = self.b.transposed, self.a.transposed, self.c.transposed
-        return replace(self, rows=self.columns, columns=self.rows, a=a, b=b, c=c)
+        return self._replace(rows=self.columns, columns=self.rows, a=a, b=b, c=c)
 
     @property
     def oriented(self) -> Product:
@@ -184,7 +181,7 @@ class Product:
         tiles = _tiles(dtype)
         if self.batch >= parts:
             bands = _bands(self.batch, 1, parts)
-            return [replace(self, batch=n, **self._moved(dtype, i, "abc", "batch")) for i, n in bands]
+            return [self._replace(batch=n, **self._moved(dtype, i, "abc", "batch")) for i, n in bands]
         found = [
             [self.band(axis, start, length, dtype) for start, length in _bands(count, step, parts)]
             for axis, (count, step) in enumerate(((self.rows, tiles.rows), (self.columns, tiles.width)))
@@ -195,8 +192,8 @@ class Product:
     def band(self, axis: int, start: int, length: int, dtype: np.dtype) -> Product:
         """So many rows (axis 0) or columns (axis 1) of c."""
         if axis == 0:
-            return replace(self, rows=length, **self._moved(dtype, start, "ac", "row"))
-        return replace(self, columns=length, **self._moved(dtype, start, "bc", "column"))
+            return self._replace(rows=length, **self._moved(dtype, start, "ac", "row"))
+        return self._replace(columns=length, **self._moved(dtype, start, "bc", "column"))
 
     def cost(self, dtype: np.dtype) -> float:
         """About how many nanoseconds it takes."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -28,8 +27,7 @@ class Memory(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A kernel and the words of its block: integers, and :class:`Memory` where it is known later."""
 
     name: str

@@ -14,11 +14,10 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backstory.compiler.binding import Bound
 from backstory.compiler.calling import MISS
-from backstory.compiler.explanation import Explanation
 from backstory.compiler.guards import fingerprint, flags
 from backstory.compiler.program import build as native
 from backstory.compiler.replay import Deoptimized, Failed, Program
@@ -27,6 +26,9 @@ from backstory.core import Core
 from backstory.errors import ArgumentError, TraceError
 from backstory.func import tree
 from backstory.graph import context, structure
+
+if TYPE_CHECKING:
+    from backstory.compiler.explanation import Explanation
 
 __all__ = ["CacheInfo", "Step", "compile"]
 
@@ -191,6 +193,8 @@ class Step:
                 why="a step is traced when it is first called",
                 instead="the account after a call",
             )
+        from backstory.compiler.explanation import Explanation
+
         return Explanation(self._name, self._bound[0], self.cache_info())
 
     def cache_info(self) -> CacheInfo:

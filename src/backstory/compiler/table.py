@@ -47,7 +47,8 @@ A table does not own the arrays whose addresses stand in it: who fills it keeps 
 
 from __future__ import annotations
 
-import ctypes
+import struct
+from array import array
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -69,31 +70,29 @@ class Block:
     (3, 0.5)
     """
 
-    __slots__ = ("_memory", "_numbers", "address", "words")
+    __slots__ = ("address", "words")
 
     def __init__(self, words: Sequence[int | float]) -> None:
-        self._memory = (ctypes.c_int64 * len(words))()
-        self.address: int = ctypes.addressof(self._memory)
-        self.words = memoryview(self._memory).cast("B").cast("q")
-        self._numbers = memoryview(self._memory).cast("B").cast("d")
-        for place, word in enumerate(words):
-            self[place] = word
+        self.words = array("q", map(_bits, words))
+        self.address = self.words.buffer_info()[0]
 
     def __setitem__(self, place: int, word: int | float) -> None:
-        if isinstance(word, float):
-            self._numbers[place] = word
-        else:
-            self.words[place] = word
+        self.words[place] = _bits(word)
 
     def __getitem__(self, place: int) -> int:
         return self.words[place]
 
     def number(self, place: int) -> float:
         """The word as a float64."""
-        return self._numbers[place]
+        return struct.unpack("d", struct.pack("q", self.words[place]))[0]
 
     def __len__(self) -> int:
         return len(self.words)
+
+
+def _bits(word: int | float) -> int:
+    """A word as an integer: a float64 as its bits stand in memory."""
+    return struct.unpack("q", struct.pack("d", word))[0] if isinstance(word, float) else word
 
 
 class _Memory(int):

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,8 +33,10 @@ from backstory.promotion import get_default_dtype
 __all__ = ["Captured", "Draw", "Gradient", "Lifted", "Trace"]
 
 
-@dataclass(frozen=True, eq=False)
-class Lifted:
+_NONE: Mapping[str, Any] = {}
+
+
+class Lifted(NamedTuple):
     """A tensor from outside, and what it gets back when the trace ends."""
 
     tensor: Any
@@ -44,8 +46,7 @@ class Lifted:
     view: Any
 
 
-@dataclass(frozen=True, eq=False)
-class Draw:
+class Draw(NamedTuple):
     """Random numbers that each call draws: ``draw(stream)`` of a generator, or of the thread's own."""
 
     input: Input
@@ -53,8 +54,7 @@ class Draw:
     draw: Callable[[Any], Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Captured:
+class Captured(NamedTuple):
     """An array from outside: its symbol, its input, and where each call finds it."""
 
     array: np.ndarray
@@ -105,7 +105,7 @@ class Trace:
     def emit(self, primitive: str, inputs: Sequence[Any], params: Mapping[str, Any]) -> Value:
         """A new value of the graph."""
         shape, dtype = signature(primitive, inputs, params)
-        value = Value(primitive, tuple(inputs), dict(params), shape, dtype, self.origins.now)
+        value = Value(primitive, tuple(inputs), params or _NONE, shape, dtype, self.origins.now)
         self.graph.values.append(value)
         return value
 
@@ -370,3 +370,4 @@ class Trace:
             symbol = reference()
             if symbol is not None:
                 _ = symbol.value
+        self._made.clear()

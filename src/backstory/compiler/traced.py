@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +24,7 @@ class FailedTrace(Failed):
     """The function raised while it was traced."""
 
 
-@dataclass(frozen=True, eq=False)
-class Traced:
+class Traced(NamedTuple):
     """A trace, the arguments that it was made for, what the function returned, and what it took as given."""
 
     function: Callable[..., Any]

@@ -10,7 +10,7 @@ that what a row was reduced to (its maximum, say) is used for the same row while
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -91,11 +91,7 @@ class Unit:
         row = frozenset(self.dims[len(self.dims) - inner :])
         when: dict[Value, When] = {}
         for value in self.ordered:
-            inputs = []
-            for i, x in enumerate(value.inputs):
-                if isinstance(x, Value) and is_axiswise(value) and not reads_anywhere(value, i):
-                    inputs.append(when.get(x) or _level(dims_of(placed_input(self, value, i)), row))
-            found = self._when(value, inputs, row)
+            found = self._when(value, when, row)
             if found is None or (value in self.once and self._is_repeated(value, found, row)):
                 return None
             when[value] = found
@@ -116,16 +112,18 @@ class Unit:
             return len(placed) < len(self.dims)
         return when.level == ROW and len(placed) < len(self.dims) - len(row)
 
-    def _when(self, value: Value, inputs: list[When], row: frozenset[int]) -> When | None:
-        stage = max((x.stage for x in inputs), default=0)
-        late = any(x.level == AFTER for x in inputs)
-        placed = dims_of(self.members[value])
+    def _when(self, value: Value, when: Mapping[Value, When], row: frozenset[int]) -> When | None:
+        """When a member is computed, given that of the members before it."""
+        inputs = [when[x] for x in value.values if x in when] if is_axiswise(value) else []
+        levels, stage = [x.level for x in inputs], max([x.stage for x in inputs], default=0)
         if value in self.reduced:
-            return None if late else self._when_reduced(value, inputs[0], row)
-        if late:
-            plain = not placed and all(x.level in (BEFORE, AFTER) for x in inputs)
+            read = inputs[0] if inputs else _level(dims_of(placed_input(self, value, 0)), row)
+            return None if AFTER in levels else self._when_reduced(value, read, row)
+        placed = dims_of(self.members[value])
+        if AFTER in levels:
+            plain = not placed and ROW not in levels and ENTRY not in levels
             return When(AFTER) if plain else None
-        if placed & row:
+        if not placed.isdisjoint(row):
             return When(ENTRY, stage)
         return When(ROW, stage) if placed or stage else When(BEFORE)
 
@@ -136,7 +134,7 @@ def _level(dims: frozenset[int], row: frozenset[int]) -> When:
 
 def dims_of(placement: Iterable[int | None]) -> frozenset[int]:
     """The loops that run through a placed value."""
-    return frozenset(dim for dim in placement if dim is not None)
+    return frozenset([dim for dim in placement if dim is not None])
 
 
 def is_axiswise(value: Value) -> bool:
@@ -161,11 +159,13 @@ def placed_input(unit: Unit, consumer: Value, i: int) -> Placement:
         return tuple(found)
     if name == "reshape":
         left = iter([dim for n, dim in zip(consumer.shape, placed, strict=True) if n != 1])
-        return tuple(None if n == 1 else next(left) for n in x.shape)
+        return tuple([None if n == 1 else next(left) for n in x.shape])
     if name in REDUCTIONS:
         return _placed_by_reduction(unit, consumer, x.shape)
+    if x.shape == consumer.shape:
+        return placed
     aligned = placed[len(placed) - len(x.shape) :]
-    return tuple(None if n == 1 else dim for n, dim in zip(x.shape, aligned, strict=True))
+    return tuple([None if n == 1 else dim for n, dim in zip(x.shape, aligned, strict=True)])
 
 
 def _placed_by_reduction(unit: Unit, reduction: Value, shape: tuple[int, ...]) -> Placement:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import string
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["einsum"]
 
+_ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Labels = tuple[Any, ...]  # a letter, or the number of an axis behind an ellipsis, for each axis
 
 
@@ -64,7 +64,7 @@ def _written(equation: Any, operands: tuple[Any, ...]) -> tuple[str, list[Any]]:
 
 
 def _letters(axes: Any) -> str:
-    return "".join("..." if i is ... else string.ascii_letters[i] for i in axes)
+    return "".join("..." if i is ... else _ALPHABET[i] for i in axes)
 
 
 def _parsed(equation: str, tensors: list[Any]) -> tuple[list[Labels], Labels]:
@@ -102,7 +102,7 @@ def _labels(equation: str, text: str, x: Any) -> Labels:
     before, ellipsis, after = text.partition("...")
     letters = before + after
     extra = x.ndim - len(letters)
-    if not all(letter in string.ascii_letters for letter in letters) or extra < 0 or (extra and not ellipsis):
+    if not all(letter in _ALPHABET for letter in letters) or extra < 0 or (extra and not ellipsis):
         raise ShapeError(
             f"einsum({equation!r}) received a tensor of shape {x.shape} for {text!r}",
             why=f"it has {x.ndim} axes",

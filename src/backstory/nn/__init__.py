@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from backstory.nn import functional, init, utils
+from typing import TYPE_CHECKING, Any
+
+from backstory.lazy import named
+from backstory.nn import functional, init
 from backstory.nn.activation import (
     CELU,
     ELU,
@@ -64,7 +67,6 @@ from backstory.nn.normalization import (
     LayerNorm,
     RMSNorm,
 )
-from backstory.nn.overview import summary
 from backstory.nn.parameter import Parameter
 from backstory.nn.pooling import (
     AdaptiveAvgPool1d,
@@ -77,6 +79,17 @@ from backstory.nn.pooling import (
     MaxPool2d,
 )
 from backstory.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+
+if TYPE_CHECKING:
+    from backstory.nn import utils
+    from backstory.nn.overview import summary
+
+_LAZY = {"summary": "overview", "utils": ""}
+
+
+def __getattr__(name: str) -> Any:
+    return named(__name__, _LAZY, name)
+
 
 __all__ = [
     "CELU",

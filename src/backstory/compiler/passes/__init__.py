@@ -1,4 +1,9 @@
-"""Passes: a graph in and a graph out that computes the same, with a verifier after each."""
+"""Passes: a graph in and a graph out that computes the same, with a verifier after each.
+
+A pass is one walk on which each value goes through all rules, one after the other: constants are folded,
+whole arrays become entries, what can be written in several ways is written in one, algebra is done, and what
+was computed before is found again.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +16,17 @@ from backstory.compiler.passes.common import common
 from backstory.compiler.passes.dead import alive
 from backstory.compiler.passes.decomposition import decomposed
 from backstory.compiler.passes.folding import folded
+from backstory.compiler.passes.rewriting import Rule, rewritten
 
-__all__ = ["PASSES", "algebra", "alive", "canonical", "common", "decomposed", "folded", "simplified"]
+__all__ = ["RULES", "algebra", "alive", "canonical", "common", "decomposed", "folded", "simplified"]
 
-PASSES: tuple[Callable[[Graph], Graph], ...] = (alive, folded, decomposed, canonical, algebra, common, alive)
+RULES: tuple[Callable[[], Rule], ...] = (folded, decomposed, canonical, algebra, common)
+"""What is called once for each pass and gives its rules, in their order."""
 _ROUNDS = 4
 
 
 def simplified(graph: Graph) -> Graph:
-    """The graph after all passes, again and again until they find nothing more.
+    """The graph after as many passes as find something, without what nothing needs.
 
     >>> import numpy as np
     >>> from backstory.compiler.graph import Input, Output, Value
@@ -29,11 +36,11 @@ def simplified(graph: Graph) -> Graph:
     >>> [v.primitive for v in simplified(Graph([Input(x, "argument")], [], [twice, y], [Output(y)])).values]
     ['add']
     """
+    graph = alive(graph)
     for _ in range(_ROUNDS):
-        before = graph.values
-        for step in PASSES:
-            graph = step(graph)
-            verify(graph)
-        if graph.values == before:
+        before = graph
+        graph = alive(rewritten(graph, *(rules() for rules in RULES)))
+        if graph is before:
             break
+        verify(graph)
     return graph

@@ -6,17 +6,18 @@ Nothing is reassociated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from backstory.compiler.graph import Graph, Value
-from backstory.compiler.passes.rewriting import Emit, is_scalar, made, rewritten, splat
+from backstory.compiler.graph import Value
+from backstory.compiler.passes.rewriting import Emit, Rule, is_scalar, made, splat
 
 __all__ = ["algebra"]
 
 
-def algebra(graph: Graph) -> Graph:
+def algebra() -> Rule:
     """x·1, x/1, x − 0, x + (−0), −(−x), not (not x), x¹, x², choices that are decided, and views of views."""
-    return rewritten(graph, _rule)
+    return _rule
 
 
 def _rule(value: Value, emit: Emit) -> Value:
@@ -90,7 +91,7 @@ def _reshape(value: Value) -> Value:
     x = value.inputs[0]
     if x.primitive == "reshape":
         x = x.inputs[0]
-    return x if x.shape == value.shape else made(value, "reshape", (x,), {"shape": value.shape})
+    return x if x.shape == value.shape else _viewed(value, x, {"shape": value.shape})
 
 
 def _permute(value: Value) -> Value:
@@ -100,14 +101,19 @@ def _permute(value: Value) -> Value:
         x, axes = x.inputs[0], tuple(inner[i] for i in axes)
     if tuple(axes) == tuple(range(len(axes))):
         return x
-    return made(value, "permute_dims", (x,), {"axes": tuple(axes)})
+    return _viewed(value, x, {"axes": tuple(axes)})
 
 
 def _broadcast(value: Value) -> Value:
     x = value.inputs[0]
     if x.primitive == "broadcast_to":
         x = x.inputs[0]
-    return x if x.shape == value.shape else made(value, "broadcast_to", (x,), {"shape": value.shape})
+    return x if x.shape == value.shape else _viewed(value, x, {"shape": value.shape})
+
+
+def _viewed(value: Value, x: Value, params: Mapping[str, Any]) -> Value:
+    """A view as one of ``x``."""
+    return value if x is value.inputs[0] else made(value, value.primitive, (x,), params)
 
 
 def _getitem(value: Value) -> Value:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from backstory.compiler.graph import Graph, Value
-from backstory.compiler.passes.rewriting import Emit, made, rewritten, splat
+from backstory.compiler.graph import Value
+from backstory.compiler.passes.rewriting import Emit, Rule, made, splat
 
 __all__ = ["canonical"]
 
@@ -17,11 +17,11 @@ _SAME_DTYPE = frozenset(
 )
 
 
-def canonical(graph: Graph) -> Graph:
+def canonical() -> Rule:
     """Comparisons by < and ≤; copies are the value itself; arrays of one number repeated are that number;
     products of many rows have two axes; what was checked is read where it was checked.
     """
-    return rewritten(graph, _rule)
+    return _rule
 
 
 def _rule(value: Value, emit: Emit) -> Value:
@@ -75,7 +75,7 @@ def _reduction(value: Value, emit: Emit) -> Value:
     entries = Value("reshape", (x,), {"shape": value.shape}, value.shape, x.dtype, value.origin)
     if x.dtype == value.dtype and value.primitive == "prod":
         return entries
-    emit(entries)
+    entries = emit(entries)
     if value.primitive in ("any", "all"):
         return made(value, "not_equal", (entries, 0))
     if x.dtype != value.dtype:

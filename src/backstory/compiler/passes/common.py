@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from backstory.compiler.graph import Graph, Number, Value
-from backstory.compiler.passes.rewriting import Emit, rewritten
+from backstory.compiler.graph import Number, Value
+from backstory.compiler.passes.rewriting import Emit, Rule
 
 __all__ = ["common"]
 
@@ -16,7 +16,7 @@ _COMMUTE = frozenset(("add", "multiply", "equal", "not_equal", "bitwise_and", "b
 _SMALL = 1 << 14
 
 
-def common(graph: Graph) -> Graph:
+def common() -> Rule:
     """Values of the same primitive, inputs and parameters become one; checks stay."""
     seen: dict[Any, Value] = {}
 
@@ -25,18 +25,18 @@ def common(graph: Graph) -> Graph:
             return value
         inputs = [_key(x) for x in value.inputs]
         if value.primitive in _COMMUTE:
-            inputs.sort(key=repr)
-        params = tuple((name, _key(x)) for name, x in sorted(value.params.items()))
+            inputs.sort(key=hash)  # any order will do that both have
+        params = tuple([(name, _key(x)) for name, x in sorted(value.params.items())])
         key = (value.primitive, tuple(inputs), params, value.shape, value.dtype)
         return seen.setdefault(key, value)
 
-    return rewritten(graph, rule)
+    return rule
 
 
 def _key(x: Any) -> Any:
     """What two things have in common exactly when they are the same: −0 and 0 are not, nor are 1 and 1.0."""
     if isinstance(x, (Value, Number)):
-        return ("value", id(x))
+        return x
     if isinstance(x, np.ndarray):
         content = x.tobytes() if x.nbytes <= _SMALL else id(x)
         return ("array", x.dtype.str, x.shape, content)

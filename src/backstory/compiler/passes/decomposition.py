@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from backstory.compiler.graph import Graph, Number, Value
+from backstory.compiler.graph import Number, Value
 from backstory.compiler.passes.places import Checked, Writing, places, tail_of
-from backstory.compiler.passes.rewriting import Emit, made, rewritten
+from backstory.compiler.passes.rewriting import Emit, Rule, made
 from backstory.compiler.primitives import BINARY, VIEWS, Slot
 
 __all__ = ["decomposed"]
@@ -33,7 +33,7 @@ _OF_NOTHING = dict.fromkeys(("sum", "squares", "any", "matmul", "add_slices", "f
 _HIGHEST_POWER = 64
 
 
-def decomposed(graph: Graph) -> Graph:
+def decomposed() -> Rule:
     """Indices with arrays as gathers and sums at places; extremes' places, rolls, triangles, integer powers.
 
     What has no entries is computed by nobody.
@@ -48,7 +48,7 @@ def decomposed(graph: Graph) -> Graph:
         write = Writing(value, emit)
         if value.size == 0:
             return _full(write, value, 0)
-        if any(x.size == 0 for x in value.values):
+        if 0 in [x.size for x in value.values]:
             if value.primitive == "setitem":
                 return value.inputs[0]
             start = _OF_NOTHING.get(value.primitive)
@@ -62,7 +62,7 @@ def decomposed(graph: Graph) -> Graph:
         other = _RULES.get(value.primitive)
         return value if other is None else other(write, value)
 
-    return rewritten(graph, rule)
+    return rule
 
 
 def _check(value: Value, checked: Checked) -> Value:
@@ -75,7 +75,8 @@ def _check(value: Value, checked: Checked) -> Value:
             return x
         if (low, high) != (params["low"], params["high"]):
             value = made(value, "check", value.inputs, params | {"low": low, "high": high})
-    return value if x.size and checked.note(value) else x
+    known = params["low"], params["high"], params.get("sure", True)
+    return value if x.size and checked.note(x, *known) else x
 
 
 _KEPT = frozenset(("full", "constant", *VIEWS)) - {"getitem"}

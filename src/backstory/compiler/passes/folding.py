@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from backstory.compiler.graph import Graph, Number, Value
-from backstory.compiler.passes.rewriting import Emit, constant, rewritten
+from backstory.compiler.graph import Number, Value
+from backstory.compiler.passes.rewriting import Emit, Rule, constant
 from backstory.compiler.primitives import evaluate
 
 __all__ = ["folded"]
@@ -14,9 +14,9 @@ __all__ = ["folded"]
 LARGEST = 4096
 
 
-def folded(graph: Graph) -> Graph:
+def folded() -> Rule:
     """Small values of constants and Python scalars alone become constants."""
-    return rewritten(graph, _rule)
+    return _rule
 
 
 def _rule(value: Value, emit: Emit) -> Value:

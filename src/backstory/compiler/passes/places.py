@@ -50,14 +50,13 @@ class Checked:
     def __init__(self) -> None:
         self._ranges: dict[Value, tuple[int, int]] = {}
 
-    def note(self, check: Value) -> bool:
-        """Remember what a check assures; whether that is new."""
-        low, high = check.params["low"], check.params["high"]
-        source = _source(check.inputs[0])
+    def note(self, x: Value, low: int, high: int, sure: bool = True) -> bool:
+        """Remember that a check assures low ≤ x ≤ high, if it does; whether that is new."""
+        source = _source(x)
         known = self._ranges.get(source, (-math.inf, math.inf))
         if low <= known[0] and known[1] <= high:
             return False
-        if check.params.get("sure", True):
+        if sure:
             self._ranges.setdefault(source, (low, high))
         return True
 
@@ -71,7 +70,8 @@ class Checked:
         lowest = self.lowest(x, count)
         if lowest is None:
             lowest = -count
-            self.note(write("check", x, low=lowest, high=count - 1, test=_refuse))
+            write("check", x, low=lowest, high=count - 1, test=_refuse)
+            self.note(x, lowest, count - 1)
         return lowest
 
 

@@ -1,9 +1,10 @@
-"""What passes are made of: one walk over a graph that replaces values, and questions about values."""
+"""What passes are made of: a walk over a graph that replaces values, and questions about values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,33 +29,41 @@ def constant(array: np.ndarray, like: Value) -> Value:
     return Value("constant", (), {"array": array}, array.shape, array.dtype, like.origin)
 
 
-def rewritten(graph: Graph, rule: Rule) -> Graph:
-    """The graph with every value replaced by what ``rule(value, emit)`` gives for it, in order.
+def rewritten(graph: Graph, *rules: Rule) -> Graph:
+    """The graph with every value replaced by what the rules give for it, one after the other, in order.
 
-    A rule sees inputs that are replaced already. It gives the value itself, an earlier one, or a new one;
-    what that needs besides, it hands to ``emit`` before.
+    ``rule(value, emit)`` sees inputs that are replaced already. It gives the value itself, an earlier one, or
+    a new one; what that needs besides, it hands to ``emit`` before, and reads what comes back: these go
+    through the rules behind it too. Where nothing is replaced it is the same graph.
     """
     replaced: dict[Value, Value] = {}
     values: list[Value] = []
     known: set[Value] = {x.value for x in graph.inputs}
 
-    def emit(value: Value) -> Value:
-        known.add(value)
-        values.append(value)
+    def through(old: Value, first: int) -> Value:
+        value = old
+        for i in range(first, len(rules)):
+            value = rules[i](value, emits[i])
+            if value in known:
+                break
+        else:
+            known.add(value)
+            values.append(value)
+        assert value.shape == old.shape, f"{old!r} became {value!r}"
+        assert value.dtype == old.dtype, f"{old!r} became {value!r}"
         return value
 
+    emits: list[Emit] = [partial(through, first=i + 1) for i in range(len(rules))]
     for old in graph.values:
         value = old
-        if any(x in replaced for x in old.values):
-            inputs = tuple(replaced.get(x, x) if isinstance(x, Value) else x for x in old.inputs)
+        if replaced and not replaced.keys().isdisjoint(old.values):
+            inputs = tuple([replaced.get(x, x) if isinstance(x, Value) else x for x in old.inputs])
             value = made(old, old.primitive, inputs, old.params)
-        result = rule(value, emit)
-        assert result.shape == old.shape, f"{old!r} became {result!r}"
-        assert result.dtype == old.dtype, f"{old!r} became {result!r}"
-        if result not in known:
-            emit(result)
+        result = through(value, 0)
         if result is not old:
             replaced[old] = result
+    if values == graph.values and replaced.keys().isdisjoint(x.value for x in graph.outputs):
+        return graph
     outputs = [Output(replaced.get(x.value, x.value), x.into, x.label) for x in graph.outputs]
     return Graph(graph.inputs, graph.numbers, values, outputs)
 
