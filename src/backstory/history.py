@@ -32,6 +32,7 @@ __all__ = [
 
 _OVERWRITE = TABLE["overwrite"]
 _PACKAGE = __name__.partition(".")[0]
+_INSIDE = _PACKAGE + "."
 
 
 class View:
@@ -176,7 +177,7 @@ def user_line() -> tuple[str, int] | None:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        if name != _PACKAGE and not name.startswith(_PACKAGE + "."):
+        if not name.startswith(_INSIDE) and name != _PACKAGE:
             return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
     return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,7 @@ Visit = Callable[[Node, Any], None]
 Leaves = dict[Tensor, tuple[Any, bool]]
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(NamedTuple):
     """The part of a graph that leads to certain tensors: all places on the way, and those passed through."""
 
     places: frozenset[Any]

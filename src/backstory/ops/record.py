@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from backstory.arrays import select
 from backstory.errors import ArgumentError, BackstoryError, BoundsError, DtypeError, ShapeError
@@ -20,8 +21,7 @@ __all__ = ["Bilinear", "Case", "Elementwise", "General", "Linear", "Op", "elemen
 Rule = Callable[..., Any]
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """One way to sample an operation in tests: shapes of the arguments, parameters, an interval.
 
     An argument given as a string is made by the tests: ``"mask"`` or ``"labels"``; and
@@ -29,7 +29,7 @@ class Case:
     """
 
     shapes: tuple[Any, ...]
-    params: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = MappingProxyType({})
     low: float = -2.0
     high: float = 2.0
 
