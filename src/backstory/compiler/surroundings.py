@@ -1,7 +1,8 @@
 """What a program depends on that does not come with a call: names, modules, optimizers, tensors.
 
 Between two calls little of it changes. So a call asks ``holds()``, in native code, whether the same objects
-are where they were (:mod:`~.watch`), and only if not ``fits()``, which asks one by one and binds what is new.
+are where they were (:mod:`~.sentinel`), and only if not ``fits()``, which asks one by one and binds what is
+new.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from backstory.compiler.guards import Look, fingerprint, flags, settings, unchanged
 from backstory.compiler.memory_map import Memory
-from backstory.compiler.watch import Watch
+from backstory.compiler.sentinel import Sentinel
 from backstory.graph import structure
 
 __all__ = ["Gradients", "Surroundings"]
@@ -24,7 +25,7 @@ class Surroundings:
     """
 
     def __init__(self, trace: Any, known: set[int], names: dict[str, Any]) -> None:
-        self._names, self._watch = names, Watch()
+        self._names, self._sentinel = names, Sentinel()
         self._modules = [(m, fingerprint(m)) for m in trace.origins.modules.values()]
         self._optimizers = [(x, settings(x)) for x in trace.updates.optimizers.values()]
         others = [one.tensor for one in trace.lifted.values() if id(one.tensor) not in known]
@@ -37,7 +38,7 @@ class Surroundings:
         self._arrays: list[tuple[int, Any]] = []
         self._state_arrays: list[tuple[int, str, str]] = []
         self._seen = structure[0]
-        self._watch.item(structure, 0)
+        self._sentinel.item(structure, 0)
 
     # What is added
 
@@ -45,9 +46,9 @@ class Surroundings:
         """A name that must stand for the same object."""
         self._looks.append(look)
         if look.kind == "cell":
-            self._watch.cell(look.holder)
+            self._sentinel.cell(look.holder)
         else:
-            self._watch.entry(look.holder, look.key)
+            self._sentinel.entry(look.holder, look.key)
 
     def group(self, name: str, optimizer: Any, i: int) -> None:
         """A group of an optimizer, with the parameters that it has."""
@@ -60,7 +61,7 @@ class Surroundings:
     def state(self, name: str, optimizer: Any, parameter: Any) -> None:
         """The state of a parameter: a dict, in whose place steps that are not compiled put another."""
         self._entry(vars(optimizer), "state")
-        self._watch.entry(optimizer.state, parameter)
+        self._sentinel.entry(optimizer.state, parameter)
         self._states.append((name, optimizer.state, parameter))
         self._names[name], self._rows[name] = optimizer.state[parameter], []
 
@@ -68,30 +69,30 @@ class Surroundings:
         """An entry that must be the same object."""
         if (id(mapping), key) not in self._entries:
             self._entries[id(mapping), key] = (mapping, mapping[key])
-            self._watch.entry(mapping, key)
+            self._sentinel.entry(mapping, key)
 
     def _list(self, items: list[Any]) -> None:
         """A list that must hold the same objects."""
         if id(items) not in self._lists:
             self._lists[id(items)] = (items, items.copy())
             for i in range(len(items) + 1):  # none behind the last
-                self._watch.item(items, i)
+                self._sentinel.item(items, i)
 
     def array(self, place: int, x: Any) -> None:
         """Input ``place`` is the array of a tensor."""
-        self._watch.slot(x, "array")
+        self._sentinel.slot(x, "array")
         self._arrays.append((place, x))
 
     def array_of_state(self, place: int, name: str, key: str) -> None:
         """Input ``place`` is an array in a state."""
         self._state_arrays.append((place, name, key))
-        self._rows[name].append(self._watch.movable(key))
+        self._rows[name].append(self._sentinel.movable(key))
 
     def seal(self, memory: Memory) -> None:
         """All is there."""
         self._memory = memory
-        self._watch.seal()
-        self.holds = self._watch.holds
+        self._sentinel.seal()
+        self.holds = self._sentinel.holds
         for name in self._rows:
             self._move(name)
 
@@ -99,13 +100,13 @@ class Surroundings:
 
     def fits(self) -> bool:
         """Whether all is what it was, or what the program can be bound to."""
-        watch, memory, names = self._watch, self._memory, self._names
-        watch.doubt()
+        sentinel, memory, names = self._sentinel, self._memory, self._names
+        sentinel.doubt()
         for name, states, parameter in self._states:
             if names[name] is not states[parameter]:
                 names[name] = states[parameter]
                 self._move(name)
-        watch.note()  # and only now asked, so that a change meanwhile is found in the next call
+        sentinel.note()  # and only now asked, so that a change meanwhile is found in the next call
         if not self._is_same():
             return False
         found = [(place, x.array) for place, x in self._arrays]
@@ -114,12 +115,12 @@ class Surroundings:
             if array is not memory.arrays[place] and not memory.bind(place, array):
                 return False
         if all(memory.arrays[place] is not None for place, _ in found):  # else to be copied in each call
-            watch.confirm()
+            sentinel.confirm()
         return True
 
     def _move(self, name: str) -> None:
         for row in self._rows[name]:
-            self._watch.move(row, id(self._names[name]))
+            self._sentinel.move(row, id(self._names[name]))
 
     def _is_same(self) -> bool:
         """Whether modules, optimizers, tensors and names are what they were."""
@@ -143,25 +144,25 @@ class Gradients:
 
     def __init__(self, owners: Sequence[tuple[int, Any]], memory: Memory) -> None:
         self._memory = memory
-        self._watch = watch = Watch()
+        self._sentinel = sentinel = Sentinel()
         self._outputs: list[tuple[int, Any, int]] = []
         for j, owner in owners:
-            watch.slot(owner, "_grad")
-            self._outputs.append((j, owner, watch.held()))
-        watch.seal()
+            sentinel.slot(owner, "_grad")
+            self._outputs.append((j, owner, sentinel.held()))
+        sentinel.seal()
         for j, _, row in self._outputs:
-            watch.hold(row, memory.tensors[j])
-        self.hold = watch.holds
+            sentinel.hold(row, memory.tensors[j])
+        self.hold = sentinel.holds
 
     def renew(self) -> None:
         """New memory for those that somebody else holds."""
-        watch, memory = self._watch, self._memory
-        watch.doubt()
-        watch.note()
+        sentinel, memory = self._sentinel, self._memory
+        sentinel.doubt()
+        sentinel.note()
         spare = True
         for j, owner, row in self._outputs:
             if not memory.spare(j, owner):
-                watch.hold(row, memory.tensors[j])
+                sentinel.hold(row, memory.tensors[j])
                 spare = False
         if spare:
-            watch.confirm()
+            sentinel.confirm()

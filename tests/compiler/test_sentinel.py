@@ -12,8 +12,8 @@ from compiler.steps import BUILDERS, alike
 
 import backstory
 from backstory import nn, optim
-from backstory.compiler import watch as places
-from backstory.compiler.watch import Watch
+from backstory.compiler import sentinel as places
+from backstory.compiler.sentinel import Sentinel
 
 SCALE = backstory.tensor(2.0, dtype=backstory.float64)
 PLACES = {
@@ -35,28 +35,28 @@ PLACES = {
 @pytest.mark.parametrize("change", PLACES)
 def test_it_holds_until_another_object_is_in_a_place(change):
     x, names, items, cell = backstory.ones(2), {"a": 1, "b": 2}, [object(), object()], CellType([])
-    watch = Watch()
-    watch.slot(x, "array")
-    watch.slot(x, "_grad")
-    watch.cell(cell)
+    sentinel = Sentinel()
+    sentinel.slot(x, "array")
+    sentinel.slot(x, "_grad")
+    sentinel.cell(cell)
     for key in ("a", "c"):
-        watch.entry(names, key)
+        sentinel.entry(names, key)
     for i in range(3):
-        watch.item(items, i)
-    row = watch.held()
-    watch.seal()
-    watch.hold(row, x)
-    assert not watch.holds()
-    watch.note()
-    watch.confirm()
-    assert watch.holds()
+        sentinel.item(items, i)
+    row = sentinel.held()
+    sentinel.seal()
+    sentinel.hold(row, x)
+    assert not sentinel.holds()
+    sentinel.note()
+    sentinel.confirm()
+    assert sentinel.holds()
     PLACES[change](x, names, items, cell)
-    assert watch.holds() is (change == "another entry")
-    watch.hold(row, x)
-    watch.note()
-    assert watch.holds()
-    watch.doubt()
-    assert not watch.holds()
+    assert sentinel.holds() is (change == "another entry")
+    sentinel.hold(row, x)
+    sentinel.note()
+    assert sentinel.holds()
+    sentinel.doubt()
+    assert not sentinel.holds()
 
 
 def with_other_array(model, optimizer, held):

@@ -3,19 +3,19 @@
 A call of a compiled step depends on the arrays of parameters, states of optimizers, names, and on who holds
 gradients. Between two calls next to nothing of it changes; so it is noted which *objects* are where (not what
 they are worth), and as long as each is in its place, nothing more need be asked. It is C's doing alone, a few
-nanoseconds for a place: :file:`watch.ll`.
+nanoseconds for a place: :file:`sentinel.ll`.
 
 >>> names = {"x": 1.0, "y": 2.0}
->>> watch = Watch()
->>> watch.entry(names, "x")
->>> watch.seal()
->>> watch.holds(), watch.note(), watch.confirm(), watch.holds()
+>>> sentinel = Sentinel()
+>>> sentinel.entry(names, "x")
+>>> sentinel.seal()
+>>> sentinel.holds(), sentinel.note(), sentinel.confirm(), sentinel.holds()
 (False, True, None, True)
 >>> names["y"] = 3.0
->>> watch.holds()
+>>> sentinel.holds()
 True
 >>> names["x"] = 3.0
->>> watch.holds()
+>>> sentinel.holds()
 False
 """
 
@@ -35,7 +35,7 @@ from backstory.compiler.native import load, object_code
 from backstory.compiler.table import Block
 from backstory.core import Core
 
-__all__ = ["Watch"]
+__all__ = ["Sentinel"]
 
 _WORD, _ENTRY, _ITEM = range(3)
 _SLOTS = ("array", "_grad")
@@ -55,7 +55,7 @@ class _Header(int):
     parts: Any
 
 
-class Watch:
+class Sentinel:
     """Places, added before :meth:`seal`. Objects that rows are moved to are kept alive by who moves them.
 
     ``note()`` notes what is there now, ``confirm()`` says that it is as it should be, and from then on
@@ -132,9 +132,9 @@ class Watch:
 
 @cache
 def _loaded() -> list[int]:
-    text = Path(__file__).with_name("watch.ll").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("sentinel.ll").read_text(encoding="utf-8")
     return load(
-        object_of("watch", text, lambda: object_code(text)), ["holds", "note"], exported(_FROM_PYTHON)
+        object_of("sentinel", text, lambda: object_code(text)), ["holds", "note"], exported(_FROM_PYTHON)
     )
 
 
