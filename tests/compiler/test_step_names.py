@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from compiler.steps import BUILDERS, same
@@ -372,6 +374,30 @@ def test_a_counter_of_a_class_is_refused_and_put_back(compiled):
     assert not vars(own)
 
 
+class Bag:
+    pass
+
+
+def test_functions_that_refer_to_each_other_in_a_long_row_are_read_up_to_a_bound(compiled):
+    space: dict = {"flag": False}
+    for i in range(2000):
+        exec(f"def f{i}(x):\n    return f{i + 1}(x) if flag else x * 2.0\n", space)
+    step = compiled(space["f0"])
+    assert step(tensor(1.0)).item() == 2.0
+    assert step(tensor(3.0)).item() == 6.0
+
+    bags = [Bag() for _ in range(2000)]
+    for bag, other in itertools.pairwise(bags):
+        bag.scale, bag.after = 3.0, other
+    step = compiled(lambda x: x * bags[0].after.scale)
+    assert step(tensor(1.0)).item() == 3.0
+    first = bags[0]
+    step = compiled(lambda x: x * first.after.scale)
+    assert step(tensor(1.0)).item() == 3.0
+    bags[1].scale = 4.0
+    assert step(tensor(1.0)).item() == 4.0
+
+
 def test_what_a_module_or_a_hook_keeps_of_a_step_is_refused(compiled):
     class Keeping(nn.Module):
         def __init__(self):
@@ -412,10 +438,6 @@ def test_a_module_that_replaces_a_tensor_of_its_own_is_refused_and_keeps_it(comp
         compiled(lambda x: model(x * 1))(tensor(1.0))
     same([model.mean, model.state_dict()["mean"], model.last], [tensor(0.0), tensor(0.0), tensor(5.0)])
     assert not hasattr(model, "new")
-
-
-class Bag:
-    pass
 
 
 @pytest.mark.parametrize("keep", [lambda y, w: y.detach(), lambda y, w: w.detach(), lambda y, w: y + 1])

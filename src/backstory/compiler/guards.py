@@ -11,6 +11,7 @@ import operator
 import random
 import sys
 import types
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ __all__ = ["Look", "Names", "Streams", "fingerprint", "flags", "same", "settings
 PLAIN = (bool, int, float, str, bytes, type(None))
 _CONTAINERS = (list, tuple, dict, set)
 _LARGEST = 64  # containers with more entries are not looked into
-_MOST = 256  # names of one step
+_MOST = 256  # names of one step, and functions that are read for them
 _FOREIGN = sys.stdlib_module_names | {"backstory", "numpy"}
 
 
@@ -124,18 +125,33 @@ class Names:
     def __init__(self, function: Callable[..., Any], streams: Streams) -> None:
         self.looks: list[Look] = []
         self._streams = streams
+        self._later: deque[tuple[Any, ...]] = deque()
+        self._read = 0
         self._seen: set[tuple[int, Any]] = set()
         self._spaces: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._optimizers: list[tuple[Optimizer, list[dict[str, Any]]]] = []
         self.add(function)
 
     def add(self, function: Any) -> None:
-        """All that a function refers to."""
+        """All that a function refers to, the nearest first."""
+        self._in_turn(self._add, function)
+
+    def _in_turn(self, look: Callable[..., None], *args: Any) -> None:
+        """Look at something when all that is nearer has been looked at."""
+        self._later.append((look, *args))
+        if len(self._later) == 1:
+            while self._later:
+                following, *others = self._later[0]
+                following(*others)
+                self._later.popleft()
+
+    def _add(self, function: Any) -> None:
         owner = getattr(function, "__self__", None)
         function = getattr(function, "func", None) or getattr(function, "__func__", function)
         code = getattr(function, "__code__", None)
-        if code is None or not self._new(function, id(owner)) or _foreign(function):
+        if code is None or self._read == _MOST or not self._new(function, id(owner)) or _foreign(function):
             return
+        self._read += 1
         names = _names(code)
         if owner is not None:
             self._object(owner, names)
@@ -203,7 +219,7 @@ class Names:
                 for part in vars(value).values():
                     self.add(part)
         elif not isinstance(value, Module):  # what a module refers to is looked at when it is called
-            self._object(value, names)
+            self._in_turn(self._object, value, names)
 
     def _object(self, x: Any, names: set[str]) -> None:
         if isinstance(x, Core) or _foreign(x if isinstance(x, types.ModuleType) else type(x)):
