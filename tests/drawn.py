@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -64,13 +63,13 @@ def resized(draw: Callable[..., Any], op: Op) -> Case:
     if "windows" in case.params:  # which the function fitted to all lengths but the batch's
         batch = draw(st.integers(0, 3))
         first, *others = case.shapes
-        return dataclasses.replace(case, shapes=((batch, *first[1:]), *others))
+        return case._replace(shapes=((batch, *first[1:]), *others))
     any_shape = st.lists(st.integers(0, 3), max_size=3).map(tuple)
     if isinstance(op, Elementwise) and op.arguments > 1:
-        return dataclasses.replace(case, shapes=tuple(_broadcasting(draw, case.shapes)))
+        return case._replace(shapes=tuple(_broadcasting(draw, case.shapes)))
     free = len(case.shapes) == 1 and not LENGTHS & case.params.keys()
     if free and (isinstance(op, Elementwise) or draw(st.integers(0, 2)) == 0):
-        return dataclasses.replace(case, shapes=(draw(any_shape),))
+        return case._replace(shapes=(draw(any_shape),))
     lengths = {0: 0, 1: 1, -1: -1}
 
     def other(shape: Any) -> Any:
@@ -90,7 +89,7 @@ def resized(draw: Callable[..., Any], op: Op) -> Case:
         params = _diag_shape(shapes, params)
     if op.name == "overwrite":
         shapes = _overwritten(shapes, params)
-    return dataclasses.replace(case, shapes=shapes, params=params)
+    return case._replace(shapes=shapes, params=params)
 
 
 def _broadcasting(draw: Callable[..., Any], kinds: tuple[Any, ...]) -> list[Any]:
