@@ -20,6 +20,11 @@ from backstory.tensor import Tensor
 BUILDERS: dict[str, Any] = {"replay": Replay, "native": native}
 
 
+def tensor(*entries: float) -> Tensor:
+    """A vector of float64."""
+    return backstory.tensor(list(entries), dtype=backstory.float64)
+
+
 def values(x: Any) -> Any:
     """Nested tensors and arrays as nested copies of arrays, anything else as it is."""
     leaves, shape = tree.flatten(x)

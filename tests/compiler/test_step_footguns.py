@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 import pytest
-from compiler.steps import BUILDERS, same, values
+from compiler.steps import same, tensor, values
 
 import backstory
 from backstory import nn, optim
@@ -18,15 +18,6 @@ from backstory.errors import BackstoryError, GraphError, TraceError, VersionErro
 SCALE = 2.0
 SETTINGS = {"scale": 2.0}
 WEIGHTS = [backstory.tensor([1.0, 2.0])]
-
-
-@pytest.fixture(params=BUILDERS)
-def compiled(request):
-    return lambda function, **options: backstory.compile(function, build=BUILDERS[request.param], **options)
-
-
-def tensor(*entries):
-    return backstory.tensor(list(entries), dtype=backstory.float64)
 
 
 def network():

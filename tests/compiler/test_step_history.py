@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from compiler.steps import BUILDERS, same, values
+from compiler.steps import same, values
 
 import backstory
 from backstory import func, nn
 from backstory.autograd import Function, grad
 from backstory.errors import GraphError
 from backstory.nn import functional as F
-
-
-@pytest.fixture(params=BUILDERS)
-def compiled(request):
-    return lambda function, **options: backstory.compile(function, build=BUILDERS[request.param], **options)
 
 
 def network(*extra):

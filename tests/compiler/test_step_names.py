@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from compiler.steps import BUILDERS, same
+from compiler.steps import same, tensor
 
 import backstory
 from backstory import nn, optim
@@ -16,15 +16,6 @@ from backstory.optim import lr_scheduler
 SCALE = 2.0
 SETTINGS = {"scale": 2.0}
 WEIGHTS = [backstory.tensor([1.0, 2.0])]
-
-
-@pytest.fixture(params=BUILDERS)
-def compiled(request):
-    return lambda function, **options: backstory.compile(function, build=BUILDERS[request.param], **options)
-
-
-def tensor(*entries):
-    return backstory.tensor(list(entries), dtype=backstory.float64)
 
 
 def test_a_changed_global_is_seen(compiled, monkeypatch):

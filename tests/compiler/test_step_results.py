@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from compiler.steps import BUILDERS, same, values
+from compiler.steps import same, values
 
 import backstory
 from backstory import nn, optim
@@ -15,11 +15,6 @@ from backstory.autograd import Function, grad
 from backstory.errors import BackstoryError
 from backstory.func import tree
 from backstory.tensor import Tensor
-
-
-@pytest.fixture(params=BUILDERS)
-def compiled(request):
-    return lambda function, **options: backstory.compile(function, build=BUILDERS[request.param], **options)
 
 
 def seen(result):

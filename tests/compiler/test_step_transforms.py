@@ -7,18 +7,13 @@ import weakref
 
 import numpy as np
 import pytest
-from compiler.steps import BUILDERS, same, values
+from compiler.steps import same, values
 
 import backstory
 from backstory import func, nn
 from backstory.errors import BackstoryError, ShapeError
 
 F = nn.functional
-
-
-@pytest.fixture(params=BUILDERS)
-def compiled(request):
-    return lambda function, **options: backstory.compile(function, build=BUILDERS[request.param], **options)
 
 
 def data(*shape, seed=0):

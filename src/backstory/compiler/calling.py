@@ -52,7 +52,6 @@ class Code:
             "like": like,
             "unchanged": unchanged,
             "wrap": wrap,
-            "ndarray": np.ndarray,
         }
         self._names: dict[int, str] = {}
         self.following: dict[str, list[str]] = {}  # lines behind that which computes a number

@@ -76,7 +76,6 @@ class Log:
 
     def __post_init__(self) -> None:
         self._size = 8
-        self._fields: list[Field] = []
         self._taken = 0
         self._lock = threading.RLock()
         self._spare: list[np.ndarray] = []  # memory that is known to the system, which new memory is not
@@ -86,7 +85,6 @@ class Log:
         size = dtype.itemsize * math.prod(shape)
         step = _ALIGNMENT if size >= _ALIGNMENT else dtype.itemsize
         field = Field(dtype, shape, -(-self._size // step) * step)
-        self._fields.append(field)
         self._size = field.at + size
         return field
 
