@@ -103,7 +103,10 @@ class Results:
 
 
 def _forget(root: Node) -> None:
-    """A graph that the step itself walked: what is left of it tells what it was, and cannot be walked."""
+    """A graph that the step itself walked: what is left of it tells what it was, and cannot be walked.
+
+    Leaves that the step made end with the trace: no edge leads there any more.
+    """
     stack, seen = [root], {root}
     while stack:
         node = stack.pop()
@@ -111,6 +114,11 @@ def _forget(root: Node) -> None:
         node.constants = ()
         if node.freed:
             node.extra = None
-        found = {edge for edge in node.edges if edge.__class__ is Node} - seen
+        node.edges = [None if _of_the_step(edge) else edge for edge in node.edges]
+        found = {edge for edge in node.edges if isinstance(edge, Node)} - seen
         seen |= found
         stack += found
+
+
+def _of_the_step(edge: Any) -> bool:
+    return isinstance(edge, Core) and isinstance(edge.array, Symbol)
