@@ -309,8 +309,10 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     source = plain(data)
     chosen = None if dtype is None else checked_dtype(dtype)
     trace = context().trace
-    if trace is not None and not isinstance(source, (bool, int, float, list, tuple)):
-        copy = wrap(trace.copied(source, chosen), 0)
+    if trace is not None and not issubclass(type(source), (bool, int, float, list, tuple)):
+        symbol = trace.copied(source, chosen)
+        checked_dtype(symbol.dtype)
+        copy = wrap(symbol, 0)
         return copy.requires_grad_() if requires_grad else copy
     try:
         array = np.array(source, dtype=chosen)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import numpy as np
 
-from backstory.core import as_tensor, entries, wrap
+from backstory.core import as_tensor, entries, tensor, wrap
 from backstory.errors import BoundsError, DtypeError, GraphError, ShapeError
 from backstory.graph import Node, context, next_order
 from backstory.history import check_changeable, count_change, rebase, unshare, user_line
@@ -125,9 +125,9 @@ def _fitted(x: Any, name: str, shape: tuple[int, ...], value: Any) -> Any:
     """``value`` in the dtype of ``x`` and the shape that is written, recorded where it has a history."""
     received = getattr(value, "shape", ())
     try:
-        if isinstance(value, (bool, int, float)):
+        if issubclass(type(value), (bool, int, float)):
             return wrap(np.broadcast_to(np.asarray(value, x.dtype), shape), 0)
-        value = as_tensor(value).to(x.dtype)
+        value = tensor(value, x.dtype) if isinstance(value, float) else as_tensor(value).to(x.dtype)
         received = value.shape
         extra = value.ndim - len(shape)
         if extra > 0 and set(received[:extra]) == {1}:

@@ -30,6 +30,11 @@ class HostNumber:
     def __init__(self, numbers: Numbers, name: str, value: Any) -> None:
         self.numbers, self.name, self.value = numbers, name, value
 
+    @property
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """``isinstance(number, float)`` is what it is in eager mode, and so is what operations make of it."""
+        return type(self.value)
+
     def __bool__(self) -> bool:
         self.numbers.guard(self)
         return bool(self.value)
@@ -52,10 +57,22 @@ class HostNumber:
             instead="arithmetic with +, -, *, / and **, which is computed anew as well (x ** 0.5 for a root)",
         )
 
-    def __repr__(self) -> str:
-        return f"{self.value!r}"
+    def __round__(self, digits: int | None = None) -> Any:
+        return self.numbers.changed(f"round({{}}, {digits})", lambda x: round(x, digits), self)
 
-    __hash__ = object.__hash__
+    def __repr__(self) -> str:
+        """A text is part of the program, too."""
+        self.numbers.guard(self)
+        return repr(self.value)
+
+    def __format__(self, form: str) -> str:
+        self.numbers.guard(self)
+        return format(self.value, form)
+
+    def __hash__(self) -> int:
+        """Where a dict or set is asked for it, what is found is found for this number."""
+        self.numbers.guard(self)
+        return hash(self.value)
 
 
 def _operator(symbol: str, function: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
@@ -212,7 +229,7 @@ class Reading(Mapping[str, Any]):
         except KeyError:
             self._numbers.absent.append((self._name, key))
             raise
-        if isinstance(value, (bool, int, float)):
+        if issubclass(type(value), (bool, int, float)):  # and no number of the trace
             return self._numbers.read(self._name, repr(key), value, self._shared)
         if isinstance(value, tuple) and value and all(isinstance(v, (int, float)) for v in value):
             return tuple(self._numbers.read(self._name, f"{key!r}][{i}", v) for i, v in enumerate(value))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from backstory.compiler.graph import Value
+from backstory.core import Core
 from backstory.errors import TraceError
 from backstory.graph import context
 from backstory.history import place_of, user_line
@@ -267,13 +268,17 @@ def _operators() -> None:
     for name, primitive in {"neg": "negative", "invert": "bitwise_invert", "abs": "abs"}.items():
         setattr(Symbol, f"__{name}__", _unary(primitive))
     setattr(Symbol, "__pos__", lambda self: self)  # noqa: B010
-    setattr(Symbol, "__matmul__", lambda self, other: symbolic().matmul(self, other))  # noqa: B010
+    setattr(Symbol, "__matmul__", _product)  # noqa: B010
     setattr(Symbol, "__rmatmul__", lambda self, other: symbolic().matmul(other, self))  # noqa: B010
+
+
+def _product(self: Symbol, other: Any) -> Any:
+    return NotImplemented if isinstance(other, Core) else symbolic().matmul(self, other)
 
 
 def _binary(primitive: str, swapped: bool = False) -> Callable[[Any, Any], Any]:
     def run(self: Any, other: Any) -> Any:
-        if other is None or isinstance(other, str):
+        if other is None or isinstance(other, (str, Core)):
             return NotImplemented
         pair = (other, self) if swapped else (self, other)
         return _trace().run(primitive, pair)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backstory.core import apply, as_tensor
+from backstory.core import apply, as_tensor, tensor
 from backstory.errors import ArgumentError, DtypeError, ShapeError
 from backstory.functions.arithmetic import abs
 from backstory.functions.reduction import all
@@ -149,7 +149,7 @@ def _as_entry(value: float, dtype: np.dtype) -> Tensor:
             why="the result has the dtype of the tensor, which does not reach that far",
             instead="x.to(dtype).masked_fill(mask, value)",
         )
-    return as_tensor(np.asarray(value).astype(dtype))
+    return tensor(value, dtype)
 
 
 def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
