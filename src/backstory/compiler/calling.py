@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from backstory.compiler.guards import PLAIN, Look, unchanged
+from backstory.compiler.guards import PLAIN
+from backstory.compiler.names import Look, unchanged
 from backstory.compiler.numbers import Numbers
 from backstory.compiler.replay import Deoptimized, Failed
 from backstory.func.tree import like
@@ -106,7 +107,7 @@ class Code:
         """One name that the step refers to."""
         holder = self.name(look.holder)
         codes = {"cell": f"{holder}.cell_contents", "class": f"{holder}.{look.key}"}
-        code = codes.get(look.kind) or f"{holder}[{look.key!r}]"
+        code = codes.get(look.kind) or f"{holder}[{self.literal(look.key)}]"
         if look.copy is not None:
             self.require(f"unchanged({code}, {self.name(look.copy)})")
         else:

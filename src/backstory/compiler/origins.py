@@ -6,7 +6,7 @@ import weakref
 from typing import Any
 
 from backstory.compiler.graph import Origin
-from backstory.compiler.guards import Names
+from backstory.compiler.names import Names
 from backstory.history import user_line
 from backstory.ops import Op
 

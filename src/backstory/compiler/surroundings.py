@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from backstory.compiler.guards import Look, fingerprint, flags, settings, unchanged
+from backstory.compiler.guards import fingerprint, flags, settings
 from backstory.compiler.memory_map import Memory
+from backstory.compiler.names import Look, unchanged
 from backstory.compiler.sentinel import Sentinel
 from backstory.graph import structure
 

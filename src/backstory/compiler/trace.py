@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backstory.compiler.graph import Graph, Input, Number, Value
-from backstory.compiler.guards import Names, flags
+from backstory.compiler.guards import flags
+from backstory.compiler.names import Names
 from backstory.compiler.namespace import Namespace
 from backstory.compiler.numbers import HostNumber, Numbers
 from backstory.compiler.origins import Origins

@@ -9,9 +9,10 @@ import numpy as np
 
 from backstory.compiler.calling import modes
 from backstory.compiler.differentiable import Rule, rule
-from backstory.compiler.guards import Names, Streams
 from backstory.compiler.leftovers import refuse_altered
+from backstory.compiler.names import Names
 from backstory.compiler.replay import Failed
+from backstory.compiler.streams import Streams
 from backstory.compiler.trace import Trace
 from backstory.errors import TraceError
 from backstory.func import tree
@@ -84,6 +85,7 @@ def traced(function: Callable[..., Any], args: Any, keywords: Any, assumed: bool
             raise
         raise FailedTrace from error
     names.refuse_changes()
+    names.settle(trace.captured)
     try:
         streams.refuse_draws()
     except TraceError:
