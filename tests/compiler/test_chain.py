@@ -56,6 +56,16 @@ def normalisation() -> Graph:
     return b.graph
 
 
+def biased() -> Graph:
+    """A layer with its bias, the normalisation of what it gives, and a new bias."""
+    b = Building()
+    x, w, bias = b.input((32, 24)), b.input((40, 24)), b.input((40,), kind="state")
+    y = b("maximum", linear(b, x, w, bias), 0.0)
+    b.output(normalised(b, y))
+    b.output(b("subtract", bias, b("max", y, axis=(0,))), into=bias)
+    return b.graph
+
+
 def gradients() -> Graph:
     """A gradient behind a gate, the bias's and the weight's, and the weight's update."""
     b = Building()
@@ -81,6 +91,7 @@ def softmax() -> Graph:
 GRAPHS = {
     "layers": layers,
     "normalisation": normalisation,
+    "biased": biased,
     "gradients": gradients,
     "softmax": softmax,
 }
@@ -113,8 +124,8 @@ def test_chains_leave_behind_the_same_bits_on_any_number_of_threads(graph, divid
 
 def test_rows_of_a_batch_go_through_all_layers_without_waiting(divided):
     native = Native(layers())
-    assert found(native) == [[("product", 0), ("loops", 0)] * 3]
-    assert "divided among the threads, which meet behind units 1–6" in str(native.explain())
+    assert found(native) == [[("product", 0)] * 3]
+    assert "divided among the threads, which meet behind units 1–3" in str(native.explain())
 
 
 def test_columns_go_through_a_normalisation_and_its_statistics_and_what_is_small_is_done_once(divided):
@@ -123,6 +134,12 @@ def test_columns_go_through_a_normalisation_and_its_statistics_and_what_is_small
     assert ("loops", WHOLE) in first
     # The last product needs whole rows.
     assert len(first) == len(Native(normalisation()).design.units) - 1
+
+
+def test_a_bias_belongs_to_its_column(divided):
+    (only,) = found(Native(biased()))
+    assert only[0] == ("product", 1)
+    assert ("product", 0) not in only
 
 
 def test_rows_of_a_weight_are_columns_of_the_gradient_that_makes_its_own(divided):

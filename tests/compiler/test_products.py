@@ -33,10 +33,19 @@ def matrix(shape: tuple[int, ...], dtype: str, layout: str) -> np.ndarray:
     return values
 
 
-def multiplied(a: np.ndarray, b: np.ndarray, c: np.ndarray, kernel: int, parts: int = 1) -> None:
-    """a b into c."""
+def multiplied(
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    kernel: int,
+    parts: int = 1,
+    d: np.ndarray | None = None,
+    clipped: bool = False,
+) -> None:
+    """a b + d, or the maximum of that and 0, into c."""
     table = Table()
-    products = Product.all(Factor.of(a), Factor.of(b), Factor.of(c), c.dtype, parts)
+    added = None if d is None else Factor.of(np.broadcast_to(d, c.shape))
+    products = Product.all(Factor.of(a), Factor.of(b), Factor.of(c), c.dtype, parts, added, clipped)
     table.add_parts([(kernel, product.words()) for product in products])
     table.run()
 
@@ -102,6 +111,48 @@ def test_a_left_side_whose_columns_are_far_apart_is_right(dtype, tiles):
         c = np.full((rows, columns), np.nan, dtype)
         multiplied(a, b, c, kernel)
         assert_product(c, a, b)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tiles"), sizes(), ids=lambda x: x if isinstance(x, str) else f"{x.lanes}x{x.rows}"
+)
+def test_what_is_done_behind_a_product_is_the_same_to_the_last_bit_as_done_apart(dtype, tiles):
+    [kernel] = load(object_code(tiles.module), ["product"])
+    shapes = [(1, 1, 3), (3, 2 * tiles.width, 5), (2 * tiles.rows + 1, tiles.width + tiles.lanes + 1, 9)]
+    shapes += [(5, tiles.lanes + 1, DEPTH + 1), (2, 2 * PANELS // (tiles.size * DEPTH) + 3, 2 * DEPTH)]
+    for (rows, columns, inner), layout in itertools.product(shapes, LAYOUTS[:3]):
+        a, b = matrix((rows, inner), dtype, "rows"), matrix((inner, columns), dtype, "rows")
+        plain = matrix((rows, columns), dtype, layout)
+        multiplied(a, b, plain, kernel)
+        # One for all that lies together: a column where columns are contiguous, else a row.
+        one = matrix((rows, 1) if layout == "columns" else (columns,), dtype, "rows")
+        whole = matrix((rows, columns), dtype, layout)
+        for d, clipped in itertools.product((None, one, whole), (False, True)):
+            c = matrix((rows, columns), dtype, layout)
+            multiplied(a, b, c, kernel, 1, d, clipped)
+            expected = plain if d is None else plain + d
+            assert np.array_equal(c, np.maximum(expected, 0) if clipped else expected)
+            if layout == "wide":
+                assert np.all(np.isnan(c.base[:, columns:]))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 20, 30), (4, 60, 9), (70, 5)])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_a_row_is_added_in_every_part_of_a_batch(shape, parts):
+    a, b = matrix((*shape[:-1], 6), "float32", "rows"), matrix((6, shape[-1]), "float32", "columns")
+    row, c = matrix(shape[-1:], "float32", "rows"), np.full(shape, np.nan, np.float32)
+    plain = c.copy()
+    multiplied(a, b, plain, multiply("float32"))
+    multiplied(a, b, c, multiply("float32"), parts, row, clipped=True)
+    assert np.array_equal(c, np.maximum(plain + row, 0))
+
+
+def test_clipping_keeps_nan_and_gives_a_zero_without_sign():
+    a, c = np.array([[np.nan], [-np.inf], [-1.0], [0.0], [np.inf]]), np.empty((5, 2))
+    multiplied(a, np.array([[1.0, 1e-320]]), c, multiply("float64"), d=np.array([0.0, -0.0]), clipped=True)
+    expected = [[np.nan] * 2, [0.0] * 2, [0.0] * 2, [0.0] * 2, [np.inf] * 2]
+    assert np.array_equal(c, expected, equal_nan=True)
+    assert not np.signbit(c[1:]).any()
 
 
 BATCHES = [

@@ -116,17 +116,18 @@ class Assembly:
 
     def _add_product(self, unit: Unit) -> None:
         """A product by itself; large ones in bands."""
-        (value,) = unit.members
-        work = value.size * value.inputs[0].shape[-1]
+        product = unit.ordered[0]
+        work = product.size * product.inputs[0].shape[-1]
         parts = self.design.threads if work >= _LARGE_PRODUCT else 1
-        self._add_bands(self._table(), value.dtype, self.design.products(unit, parts))
+        self._add_bands(self._table(), product.dtype, self.design.products(unit, parts))
 
     def _add_bands(self, table: Table, dtype: np.dtype, products: Sequence[Product]) -> None:
         kernel = multiply(dtype)
         blocks = table.add_parts([(kernel, product.words()) for product in products])
         for block, product in zip(blocks, products, strict=True):
-            for word, matrix in zip(ADDRESSES, (product.a, product.b, product.c), strict=True):
-                self._point(block, word, matrix.root, matrix.address)
+            for word, matrix in zip(ADDRESSES, product.matrices, strict=True):
+                if matrix.root is not None:
+                    self._point(block, word, matrix.root, matrix.address)
 
     def _add_routine(self, unit: Unit) -> None:
         """What a few kernels of its own compute, one after the other."""

@@ -247,20 +247,22 @@ class _Cutting:
 
     def _product_cuts(self, unit: Unit) -> Iterator[Cut]:
         product, dtype = self.products[unit], next(iter(unit.members)).dtype
-        a, b, c = product.a, product.b, product.c
-        # How far a, b and c move from lane to lane, and what is gone through in each lane.
+        a, b, c, d = product.matrices
+        rows, columns, inner = product.rows, product.columns, product.inner
+        # How far a matrix moves from lane to lane, and what is gone through in each lane.
         moves = (
-            ((a, a.row, product.inner, a.column), (b, 0, 0, 0), (c, c.row, product.columns, c.column)),
-            ((a, 0, 0, 0), (b, b.column, product.inner, b.row), (c, c.column, product.rows, c.row)),
+            ((a, a.row, inner, a.column), (b, 0, 0, 0), *((x, x.row, columns, x.column) for x in (c, d))),
+            ((a, 0, 0, 0), (b, b.column, inner, b.row), *((x, x.column, rows, x.row) for x in (c, d))),
         )
-        for axis, lanes in enumerate((product.rows, product.columns)):
+        for axis, lanes in enumerate((rows, columns)):
             if lanes < FEWEST * self.parts:
                 continue
             accesses = []
             for matrix, step, n, far in moves[axis]:
-                where, size = self.plan.memory_of(matrix.root), dtype.itemsize
-                own = lane(matrix.address, step * size, lanes, [(n, far * size)])
+                where = None if matrix.root is None else self.plan.memory_of(matrix.root)
                 if where is not None:
+                    size = dtype.itemsize
+                    own = lane(matrix.address, step * size, lanes, [(n, far * size)])
                     accesses.append(Access(where, matrix is c, own))
             longest = max(n for _, n in bands(lanes, self.parts))
             cost = product.band(axis, 0, longest, dtype).cost(dtype)

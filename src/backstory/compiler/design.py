@@ -13,6 +13,7 @@ from backstory.compiler.chain import Chain, chains
 from backstory.compiler.emit import Emitted, emitted
 from backstory.compiler.fusion import fused
 from backstory.compiler.graph import Graph
+from backstory.compiler.layout import contiguous
 from backstory.compiler.lowering import lowered
 from backstory.compiler.memory import planned, roots_read
 from backstory.compiler.nest import Nest
@@ -74,15 +75,18 @@ class Design:
 
     def products(self, unit: Unit, parts: int = 1) -> list[Product]:
         """The products of matrices as they lie, transposed or not, that make the value of a unit."""
-        (value,) = unit.members
-        layouts, size = self.fusion.layouts, value.dtype.itemsize
+        product, *behind = unit.ordered
+        result, size = unit.ordered[-1], product.dtype.itemsize
 
         def factor(x: Any) -> Factor:
-            root, offset, strides = layouts[x]
+            root, offset, strides = self.fusion.layouts[x]
             return Factor(x.shape, strides, offset * size, root)
 
-        a, b, c = factor(value.inputs[0]), factor(value.inputs[1]), factor(value)
-        return Product.all(a, b, c, value.dtype, parts)
+        a, b = map(factor, product.inputs)
+        c = Factor(product.shape, contiguous(product.shape), 0, result)
+        added = [x for value in behind for x in value.values if x not in unit.members]
+        d = factor(added[0]).as_row_of(product.shape) if added else None
+        return Product.all(a, b, c, product.dtype, parts, d, result.primitive == "maximum")
 
     # For people
 

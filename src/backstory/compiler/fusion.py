@@ -9,12 +9,14 @@ a matrix product, for an output) is stored by the loops it joined.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from backstory.compiler.graph import Graph, Value
 from backstory.compiler.kinds import cost, kind
 from backstory.compiler.layout import Layouts
 from backstory.compiler.order import Reach
+from backstory.compiler.passes.rewriting import is_scalar
 from backstory.compiler.primitives import REDUCTIONS
 from backstory.compiler.unit import Placement, Unit, dims_of, is_axiswise, placed_input, reads_anywhere
 
@@ -56,6 +58,8 @@ class Fusion:
             self._place(value)
 
     def _place(self, value: Value) -> None:
+        if value in self.where:
+            return  # with what lies behind a product
         inside, outside = self._read_by(value)
         self._merge_readers(value, inside)
         what = self.kinds[value]
@@ -129,7 +133,48 @@ class Fusion:
         elif not needed and self._is_cheap(value) and inside:
             self._recompute(value, inside)
             return
-        self._place_stored(value, inside, outside)
+        product = self._product_behind(value) if needed else None
+        if product is not None:
+            unit = Unit("product", dict.fromkeys(product, ()))
+            self._begin(unit, value, outside | dict.fromkeys(inside))
+            self.where.update({x: [unit] for x in product})
+        else:
+            self._place_stored(value, inside, outside)
+
+    def _product_behind(self, value: Value) -> list[Value] | None:
+        """A product whose kernel can do all the rest (add a row, then clip at 0), and what that goes through.
+
+        Nobody else reads any of it.
+        """
+        found = [value]
+        if value.primitive == "maximum" and any(is_scalar(x, 0) for x in value.inputs):
+            found += self._seen_through(value.values[0])
+        last = found[-1]
+        if last.primitive == "add":
+            for x, row in itertools.permutations(last.values, 2):
+                seen = self._seen_through(x)
+                is_product = self.kinds.get(seen[-1]) == "product" and x.size == last.size
+                if is_product and x is not row and self._is_row_of(row, last):
+                    found += seen
+                    break
+        between = found[1:]
+        if not between or self.kinds.get(between[-1]) != "product":
+            return None
+        whole = all(self.layouts.is_whole(x) and x.dtype == value.dtype for x in between)
+        alone = all(len(self.readers[x]) == 1 and self.layouts[x].root not in self._outputs for x in between)
+        return found if whole and alone else None
+
+    def _seen_through(self, x: Value) -> list[Value]:
+        """A value and, if it is a view, what it shows."""
+        found = [x]
+        while self.kinds.get(found[-1]) in ("view", "other view"):
+            found.append(found[-1].inputs[0])
+        return found
+
+    def _is_row_of(self, row: Value, value: Value) -> bool:
+        """Whether a product's kernel can add a value to each row of another."""
+        fits = row.shape and row.size == row.shape[-1] == value.shape[-1] and row.dtype == value.dtype
+        return bool(fits and row.size > 1 and self.layouts[row].strides[-1] == 1)
 
     def _recompute(self, value: Value, inside: dict[Unit, Placement]) -> None:
         for unit, placed in inside.items():

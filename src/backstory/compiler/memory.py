@@ -113,7 +113,8 @@ def roots_read(unit: Unit, fusion: Fusion, nests: Mapping[Unit, Nest]) -> set[Va
     """The values whose memory a unit reads."""
     if unit.kind == "loops":
         return {x.root for x in nests[unit].operands if x.root is not None and not x.writes}
-    return {fusion.layouts[x].root for value in unit.members for x in value.values}
+    given = (x for value in unit.members for x in value.values if x not in unit.members)
+    return {fusion.layouts[x].root for x in given}
 
 
 def planned(order: Sequence[Unit], fusion: Fusion, nests: Mapping[Unit, Nest]) -> Plan:

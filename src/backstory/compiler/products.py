@@ -21,8 +21,8 @@ from backstory.errors import DtypeError
 __all__ = ["ADDRESSES", "DTYPES", "Factor", "Matrix", "Product", "multiply"]
 
 DTYPES = {np.dtype("float32"): "float", np.dtype("float64"): "double"}
-ADDRESSES = (4, 8, 12)
-"""The words of a block that hold the addresses of a, b and c."""
+ADDRESSES = (4, 8, 12, 15)
+"""The words of a block that hold the addresses of a, b, c and d."""
 # About how many nanoseconds a vector is multiplied and added in.
 _VECTOR = 0.17
 
@@ -64,6 +64,10 @@ class Factor(NamedTuple):
         """An array in this process."""
         return cls(array.shape, tuple(s // array.itemsize for s in array.strides), array.ctypes.data)
 
+    def as_row_of(self, shape: tuple[int, ...]) -> Factor:
+        """A row as matrices of a shape, each of whose rows it is."""
+        return self._replace(shape=shape, strides=(*(0 for _ in shape[1:]), self.strides[-1]))
+
     def steps(self, shape: tuple[int, ...]) -> list[int]:
         """How far each axis of the batch moves in it, where the whole batch has a shape."""
         own = [step if n > 1 else 0 for n, step in zip(self.shape[:-2], self.strides, strict=False)]
@@ -92,10 +96,15 @@ class Matrix(NamedTuple):
         return self._replace(address=self.address + entries * itemsize)
 
 
+NOTHING = Matrix(0, 0, 0)
+"""No matrix, in place of d."""
+
+
 class Product(NamedTuple):
     """c ← a b, for a (rows, inner), b (inner, columns) and c (rows, columns), ``batch`` times.
 
-    ``inner`` is not 0, and the rows or the columns of c are contiguous.
+    Unless it is :data:`NOTHING`, a matrix d is added; of a ``clipped`` product c is the maximum of that and
+    0. ``inner`` is not 0, and the rows or the columns of c are contiguous, and with them those of d.
 
     >>> a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(4, 3)
     >>> c = np.empty((2, 4))
@@ -114,17 +123,28 @@ class Product(NamedTuple):
     a: Matrix
     b: Matrix
     c: Matrix
+    d: Matrix = NOTHING
+    clipped: bool = False
     batch: int = 1
 
     @classmethod
-    def all(cls, a: Factor, b: Factor, c: Factor, dtype: np.dtype, parts: int = 1) -> list[Product]:
-        """The products that make c from a and b, with broadcasting, in up to ``parts`` parts each.
+    def all(
+        cls,
+        a: Factor,
+        b: Factor,
+        c: Factor,
+        dtype: np.dtype,
+        parts: int = 1,
+        d: Factor | None = None,
+        clipped: bool = False,
+    ) -> list[Product]:
+        """The products that make c from a, b and d, with broadcasting, in up to ``parts`` parts each.
 
-        Axes of a batch that all three go through in one step are one; of those that are left, the last is
-        the batch of one product.
+        Axes of a batch that all go through in one step are one; of those that are left, the last is the
+        batch of one product.
         """
-        a, b, c = _of_two_axes(a, b, c)
-        batch, factors = c.shape[:-2], (a, b, c)
+        a, b, c, d = _of_two_axes(a, b, c, d or Factor(c.shape, (0,) * len(c.shape), 0))
+        batch, factors = c.shape[:-2], (a, b, c, d)
         axes: list[tuple[int, tuple[int, ...]]] = []
         for n, *steps in zip(batch, *(x.steps(batch) for x in factors), strict=True):
             if n == 1:
@@ -132,23 +152,24 @@ class Product(NamedTuple):
             if axes and axes[-1][1] == tuple(n * step for step in steps):
                 n *= axes.pop()[0]
             axes.append((n, tuple(steps)))
-        n, steps = axes.pop() if axes else (1, (0, 0, 0))
+        n, steps = axes.pop() if axes else (1, (0, 0, 0, 0))
         found: list[Product] = []
         for place in itertools.product(*(range(m) for m, _ in axes)):
-            left, right, result = (
+            left, right, result, added = (
                 Matrix(x.address, x.strides[-2], x.strides[-1], steps[i], x.root).at(
                     dtype.itemsize, sum(j * far[i] for j, (_, far) in zip(place, axes, strict=True))
                 )
                 for i, x in enumerate(factors)
             )
-            found.append(cls(c.shape[-2], c.shape[-1], a.shape[-1], left, right, result, n).oriented)
+            sizes = (c.shape[-2], c.shape[-1], a.shape[-1])
+            found.append(cls(*sizes, left, right, result, added, clipped, n).oriented)
         return [part for whole in found for part in whole.split(parts, dtype)] if parts > 1 else found
 
     @property
     def transposed(self) -> Product:
-        """The same product of the transposed matrices: cᵀ ← bᵀ aᵀ."""
-        a, b, c = self.b.transposed, self.a.transposed, self.c.transposed
-        return self._replace(rows=self.columns, columns=self.rows, a=a, b=b, c=c)
+        """The same product of the transposed matrices: cᵀ ← bᵀ aᵀ + dᵀ."""
+        a, b, c, d = (x.transposed for x in (self.b, self.a, self.c, self.d))
+        return self._replace(rows=self.columns, columns=self.rows, a=a, b=b, c=c, d=d)
 
     @property
     def oriented(self) -> Product:
@@ -157,14 +178,21 @@ class Product(NamedTuple):
         in_columns = self.c.row == 1 or self.rows == 1
         return self.transposed if in_columns and (not in_rows or self.rows > self.columns) else self
 
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """The matrices, in the order of :data:`ADDRESSES`."""
+        return self.a, self.b, self.c, self.d
+
     def words(self) -> list[int | float]:
         """The words of the kernel's block, if the product is ``oriented``."""
-        a, b, c = self.a, self.b, self.c
+        a, b, c, d = self.matrices
+        assert d == NOTHING or d.column == 1 or self.columns == 1, "d does not lie as c does"
         return [
             *(self.batch, self.rows, self.columns, self.inner),
             *(a.address, a.batch, a.row, a.column),
             *(b.address, b.batch, b.row, b.column),
             *(c.address, c.batch, c.row),
+            *(d.address, d.batch, d.row, self.clipped),
         ]
 
     @property
@@ -181,7 +209,7 @@ class Product(NamedTuple):
         tiles = _tiles(dtype)
         if self.batch >= parts:
             bands = _bands(self.batch, 1, parts)
-            return [self._replace(batch=n, **self._moved(dtype, i, "abc", "batch")) for i, n in bands]
+            return [self._replace(batch=n, **self._moved(dtype, i, "abcd", "batch")) for i, n in bands]
         found = [
             [self.band(axis, start, length, dtype) for start, length in _bands(count, step, parts)]
             for axis, (count, step) in enumerate(((self.rows, tiles.rows), (self.columns, tiles.width)))
@@ -192,8 +220,8 @@ class Product(NamedTuple):
     def band(self, axis: int, start: int, length: int, dtype: np.dtype) -> Product:
         """So many rows (axis 0) or columns (axis 1) of c."""
         if axis == 0:
-            return self._replace(rows=length, **self._moved(dtype, start, "ac", "row"))
-        return self._replace(columns=length, **self._moved(dtype, start, "bc", "column"))
+            return self._replace(rows=length, **self._moved(dtype, start, "acd", "row"))
+        return self._replace(columns=length, **self._moved(dtype, start, "bcd", "column"))
 
     def cost(self, dtype: np.dtype) -> float:
         """About how many nanoseconds it takes."""
@@ -205,8 +233,8 @@ class Product(NamedTuple):
         return {name: x.at(dtype.itemsize, steps * getattr(x, axis)) for name, x in matrices.items()}
 
 
-def _of_two_axes(a: Factor, b: Factor, c: Factor) -> tuple[Factor, Factor, Factor]:
-    """A vector as one row on the left, as one column on the right; the result has that axis, too."""
+def _of_two_axes(a: Factor, b: Factor, c: Factor, d: Factor) -> tuple[Factor, Factor, Factor, Factor]:
+    """A vector as one row on the left, as one column on the right; the result and d have that axis, too."""
 
     def with_axis(x: Factor, at: int) -> Factor:
         shape, strides = list(x.shape), list(x.strides)
@@ -216,10 +244,10 @@ def _of_two_axes(a: Factor, b: Factor, c: Factor) -> tuple[Factor, Factor, Facto
 
     left, right = len(a.shape) == 1, len(b.shape) == 1
     if right:
-        b, c = with_axis(b, 1), with_axis(c, len(c.shape))
+        b, c, d = with_axis(b, 1), with_axis(c, len(c.shape)), with_axis(d, len(d.shape))
     if left:
-        a, c = with_axis(a, 0), with_axis(c, len(c.shape) - 1)
-    return a, b, c
+        a, c, d = with_axis(a, 0), with_axis(c, len(c.shape) - 1), with_axis(d, len(d.shape) - 1)
+    return a, b, c, d
 
 
 def _bands(count: int, step: int, parts: int) -> list[tuple[int, int]]:

@@ -8,9 +8,12 @@ away once for all these panels, while the last strip's tiles are computed. A is 
 its entries is spread over a vector anyway, unless its columns are so far apart that caches keep few of them.
 Where the matrices are small this costs less than a library's call, and it needs no threads of its own.
 
+What is added to C, and a ReLU, are done to each tile while it is in registers.
+
 A block's words are, for ``batch`` products one after the other: batch, rows, columns, inner; the address of A
 and the entries from one matrix, row and column to the next; the same of B; the address of C and the entries
-from one matrix and one row to the next. C's rows are contiguous.
+from one matrix and one row to the next; the same of D; and whether C is clipped: it becomes A B + D, or the
+maximum of that and 0. The rows of C and D are contiguous. At address 0 there is no D.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from backstory.compiler.lanes import Lanes
 from backstory.compiler.writer import Function, Number
 
 __all__ = ["DEPTH", "PANELS", "Tiles"]
@@ -32,14 +36,12 @@ _ALIASED = 256
 
 
 @dataclass(frozen=True)
-class Tiles:
+class Tiles(Lanes):
     """The sizes of tiles for a type: ``lanes`` entries in a vector, ``rows`` and ``vectors`` in a tile.
 
     A tile's vectors, a row of the panel and one entry of A must fit into the registers at once.
     """
 
-    kind: str
-    lanes: int
     rows: int = 6
     vectors: int = 2
 
@@ -57,16 +59,6 @@ class Tiles:
         """How many columns a panel has."""
         return self.lanes * self.vectors
 
-    @property
-    def size(self) -> int:
-        """Bytes of an entry."""
-        return 4 if self.kind == "float" else 8
-
-    @property
-    def vector(self) -> str:
-        """The type of a vector."""
-        return f"<{self.lanes} x {self.kind}>"
-
     def cost(self, rows: int, columns: int, inner: int) -> int:
         """About how long a product takes: the vectors of its tiles multiplied, and of its panels copied."""
         panels, tiles = -(-columns // self.width), -(-rows // self.rows)
@@ -79,45 +71,7 @@ class Tiles:
         parts = [self._tile(rows, vectors) for vectors in (1, self.vectors) for rows in heights]
         parts += [self._row(rows) for rows in heights]
         parts += [self._panel(), self._panels(), self._strip(), self._product()]
-        suffix, mask = self._suffix, f"<{self.lanes} x i1>"
-        declared = (
-            f"declare {self.vector} @llvm.fmuladd.{suffix}({self.vector}, {self.vector}, {self.vector})",
-            f"declare {self.vector} @llvm.masked.load.{suffix}.p0(ptr, i32, {mask}, {self.vector})",
-            f"declare void @llvm.masked.store.{suffix}.p0({self.vector}, ptr, i32, {mask})",
-        )
-        return "\n".join((*declared, *map(str, parts)))
-
-    @property
-    def _suffix(self) -> str:
-        return f"v{self.lanes}f{8 * self.size}"
-
-    # Vectors that may be cut off at the last column
-
-    def _masks(self, f: Function, vectors: int) -> list[str]:
-        """Which lanes of vectors lie within ``%width`` columns."""
-        integers, width = f"<{self.lanes} x i64>", f.spread("i64", self.lanes, "%width")
-        found = []
-        for v in range(vectors):
-            columns = ", ".join(f"i64 {v * self.lanes + i}" for i in range(self.lanes))
-            found.append(f.value(f"icmp slt {integers} <{columns}>, {width}"))
-        return found
-
-    def _read(self, f: Function, address: str, mask: str | None) -> str:
-        if mask is None:
-            return f.load(self.vector, address, self.size)
-        return f.value(
-            f"call {self.vector} @llvm.masked.load.{self._suffix}.p0(ptr {address}, i32 {self.size}, "
-            f"<{self.lanes} x i1> {mask}, {self.vector} zeroinitializer)"
-        )
-
-    def _write(self, f: Function, value: str, address: str, mask: str | None) -> None:
-        if mask is None:
-            f.store(self.vector, value, address, self.size)
-        else:
-            f.do(
-                f"call void @llvm.masked.store.{self._suffix}.p0({self.vector} {value}, ptr {address}, "
-                f"i32 {self.size}, <{self.lanes} x i1> {mask})"
-            )
+        return "\n".join((self.declared, *map(str, parts)))
 
     # A tile
 
@@ -125,7 +79,8 @@ class Tiles:
         """``rows`` rows of C, so many vectors wide, from as many rows of A and a panel."""
         f = Function(
             f"define internal void @tile{rows}x{vectors}(ptr %a, i64 %a_row, i64 %a_column, ptr %panel, "
-            "ptr %c, i64 %c_row, i64 %inner, i64 %width, i1 %more) noinline"
+            "ptr %c, i64 %c_row, i64 %inner, i64 %width, i1 %more, "
+            "ptr %d, i64 %d_row, i1 %adds, i1 %clips) noinline"
         )
         sums = [[f.variable(self.vector, "zeroinitializer") for _ in range(vectors)] for _ in range(rows)]
         with f.loop(0, "%inner") as k:
@@ -142,29 +97,37 @@ class Tiles:
                     operands = (
                         f"{self.vector} {left}, {self.vector} {y}, {self.vector} {f.load(self.vector, total)}"
                     )
-                    new = f.value(f"call {self.vector} @llvm.fmuladd.{self._suffix}({operands})")
+                    new = f.value(f"call {self.vector} @llvm.fmuladd.{self.suffix}({operands})")
                     f.store(self.vector, new, total)
         whole = vectors * self.lanes
         with f.when(f.compare("sge", "%width", whole)):
             self._leave(f, sums, [None] * vectors)
         with f.when(f.compare("slt", "%width", whole)):
-            self._leave(f, sums, self._masks(f, vectors))
+            self._leave(f, sums, self.masks(f, vectors))
         f.do("ret void")
         return f
 
     def _leave(self, f: Function, sums: list[list[str]], masks: list[str] | list[None]) -> None:
-        """Add to the sums what C has of the inner entries before, and store them."""
-        places = [
-            (total, f.entry(self.kind, "%c", f.multiply("%c_row", i), v * self.lanes), mask)
-            for i, row in enumerate(sums)
-            for v, (total, mask) in enumerate(zip(row, masks, strict=True))
-        ]
-        with f.when("%more"):
-            for total, place, mask in places:
-                old, new = self._read(f, place, mask), f.load(self.vector, total)
-                f.store(self.vector, f.value(f"fadd {self.vector} {old}, {new}"), total)
-        for total, place, mask in places:
-            self._write(f, f.load(self.vector, total), place, mask)
+        """Add to the sums what C has of the inner entries before, and D; clip them, and store them."""
+        entries = [(i, v, total) for i, row in enumerate(sums) for v, total in enumerate(row)]
+
+        def place(matrix: str, i: int, v: int) -> str:
+            return f.entry(self.kind, f"%{matrix}", f.multiply(f"%{matrix}_row", i), v * self.lanes)
+
+        for matrix, condition in (("c", "%more"), ("d", "%adds")):
+            with f.when(condition):
+                for i, v, total in entries:
+                    found = self.read(f, place(matrix, i, v), masks[v])
+                    new = f.value(f"fadd {self.vector} {found}, {f.load(self.vector, total)}")
+                    f.store(self.vector, new, total)
+        with f.when("%clips"):
+            for _, _, total in entries:
+                x = f.load(self.vector, total)
+                kept = f.value(f"fcmp ugt {self.vector} {x}, zeroinitializer")  # NaN, too
+                choice = f"<{self.lanes} x i1> {kept}, {self.vector} {x}, {self.vector} zeroinitializer"
+                f.store(self.vector, f.value(f"select {choice}"), total)
+        for i, v, total in entries:
+            self.write(f, f.load(self.vector, total), place("c", i, v), masks[v])
 
     # Panels
 
@@ -195,7 +158,7 @@ class Tiles:
     def _copy(self, f: Function, source: str, target: str, masks: list[str] | list[None]) -> None:
         """Copy vectors, with zeros for what is masked."""
         for v, mask in enumerate(masks):
-            found = self._read(f, f.entry(self.kind, source, v * self.lanes), mask)
+            found = self.read(f, f.entry(self.kind, source, v * self.lanes), mask)
             f.store(self.vector, found, f.entry(self.kind, target, v * self.lanes), self.size)
 
     def _panel(self) -> Function:
@@ -209,7 +172,7 @@ class Tiles:
             with f.when(f.compare("sge", "%width", self.width)):
                 self._copy_rows(f, [None] * self.vectors)
             with f.when(f.compare("slt", "%width", self.width)):
-                self._copy_rows(f, self._masks(f, self.vectors))
+                self._copy_rows(f, self.masks(f, self.vectors))
         with f.when(f.value(f"xor i1 {in_rows}, true")):
             self._copy_columns(f)
         f.do("ret void")
@@ -281,7 +244,7 @@ class Tiles:
         vectors = -(-self.rows // self.lanes)
         whole = f.compare("sge", "%width", vectors * self.lanes)
         cut = f.value(f"xor i1 {whole}, true")
-        for condition, masks in ((whole, [None] * vectors), (cut, self._masks(f, vectors))):
+        for condition, masks in ((whole, [None] * vectors), (cut, self.masks(f, vectors))):
             with f.when(condition), f.loop(0, "%inner") as k:
                 source = f.entry(self.kind, "%a", f.multiply(k, "%a_column"))
                 self._copy(f, source, f.entry(self.kind, "%strip", f.multiply(k, self.rows)), masks)
@@ -292,7 +255,8 @@ class Tiles:
         """The tiles that a strip of A makes with all panels; ``%below`` rows of A begin with the strip."""
         f = Function(
             f"define internal void @row{height}(ptr %a, i64 %a_row, i64 %a_column, i64 %below, i1 %copies, "
-            "ptr %strip, ptr %panels, ptr %c, i64 %c_row, i64 %inner, i64 %columns, i1 %more) noinline"
+            "ptr %strip, ptr %panels, ptr %c, i64 %c_row, i64 %inner, i64 %columns, i1 %more, "
+            "ptr %d, i64 %d_row, i1 %adds, i1 %clips) noinline"
         )
         with f.when("%copies"):
             f.do("call void @strip(ptr %a, i64 %a_column, i64 %inner, i64 %below, ptr %strip)")
@@ -303,7 +267,8 @@ class Tiles:
             panel = f.entry(self.kind, "%panels", f.multiply(j, "%inner"))
             f.do(
                 f"call void @tile{height}x{vectors}(ptr {a}, i64 %a_row, i64 {a_column}, ptr {panel}, "
-                f"ptr {f.entry(self.kind, '%c', j)}, i64 %c_row, i64 %inner, i64 {width}, i1 %more)"
+                f"ptr {f.entry(self.kind, '%c', j)}, i64 %c_row, i64 %inner, i64 {width}, i1 %more, "
+                f"ptr {f.entry(self.kind, '%d', j)}, i64 %d_row, i1 %adds, i1 %clips)"
             )
 
         whole = f.floor("%columns", self.width)
@@ -326,9 +291,10 @@ class Tiles:
         panels = f.variable(f"[{room} x {self.kind}]")
         strip = f.variable(f"[{DEPTH * self.rows + 2 * self.lanes} x {self.kind}]")
         block = f.value("inttoptr i64 %address to ptr")
-        words = [f.load("i64", f.entry("i64", block, i)) for i in range(15)]
+        words = [f.load("i64", f.entry("i64", block, i)) for i in range(19)]
         batch, rows, columns, inner = words[:4]
-        a, b, c = (words[4:8], words[8:12], words[12:])
+        a, b, c, d = (words[4:8], words[8:12], words[12:15], words[15:18])
+        added, clipped = (f.compare("ne", x, 0) for x in (d[0], words[18]))
         depth = self._share(f, inner, DEPTH, 1)
         few = f.compare("sle", rows, _FEW * self.rows)
         space = f.value(f"select i1 {few}, i64 {room // 16}, i64 {room}")
@@ -336,9 +302,9 @@ class Tiles:
         group = self._share(f, columns, most, self.width)
         copies = self._copies(f, a, columns)
         with f.loop(0, batch) as n:
-            a_at, b_at, c_at = (
+            a_at, b_at, c_at, d_at = (
                 f.entry(self.kind, f.value(f"inttoptr i64 {x[0]} to ptr"), f.multiply(n, x[1]))
-                for x in (a, b, c)
+                for x in (a, b, c, d)
             )
             with f.loop(0, inner, depth) as k, f.loop(0, columns, group) as j:
                 deep = f.least(f.subtract(inner, k), depth)
@@ -346,14 +312,16 @@ class Tiles:
                 source = f.entry(self.kind, b_at, f.multiply(k, b[2]), f.multiply(j, b[3]))
                 sizes = f"i64 {deep}, i64 {wide}"
                 f.do(f"call void @panels(ptr {source}, i64 {b[2]}, i64 {b[3]}, {sizes}, ptr {panels})")
+                more, last = f.compare("sgt", k, 0), f.compare("sge", f.add(k, depth), inner)
+                adds, clips = (f.value(f"and i1 {last}, {x}") for x in (added, clipped))
                 left = f.entry(self.kind, a_at, f.multiply(k, a[3]))
-                more = f.compare("sgt", k, 0)
                 self._rows(
                     f,
                     rows,
                     (left, a[2], f"i64 {a[2]}, i64 {a[3]}"),
                     f"i1 {copies}, ptr {strip}, ptr {panels}",
                     (f.entry(self.kind, c_at, j), c[2], f"i64 {c[2]}, {sizes}, i1 {more}"),
+                    (f.entry(self.kind, d_at, j), d[2], f"i64 {d[2]}, i1 {adds}, i1 {clips}"),
                 )
         f.do("ret void")
         return f
@@ -370,13 +338,27 @@ class Tiles:
         aliased = f.compare("eq", f.value(f"or i64 {apart}, {f.subtract(a[2], 1)}"), 0)
         return f.value(f"and i1 {aliased}, {f.compare('sge', columns, 8 * self.width)}")
 
-    def _rows(self, f: Function, rows: str, a: tuple[str, ...], between: str, c: tuple[str, ...]) -> None:
-        """All strips below each other: as high ones as there are, and one of the rows that are left."""
+    def _rows(
+        self,
+        f: Function,
+        rows: str,
+        a: tuple[str, ...],
+        between: str,
+        c: tuple[str, ...],
+        d: tuple[str, ...],
+    ) -> None:
+        """All strips below each other: as high ones as there are, and one of the rows that are left.
+
+        ``a``, ``c`` and ``d`` are where a matrix begins, how far its rows are apart, and what else is told.
+        """
 
         def row(height: int, i: str) -> None:
-            a_at, c_at = (f.entry(self.kind, x[0], f.multiply(i, x[1])) for x in (a, c))
+            a_at, c_at, d_at = (f.entry(self.kind, x[0], f.multiply(i, x[1])) for x in (a, c, d))
             below = f.subtract(rows, i)
-            f.do(f"call void @row{height}(ptr {a_at}, {a[2]}, i64 {below}, {between}, ptr {c_at}, {c[2]})")
+            f.do(
+                f"call void @row{height}(ptr {a_at}, {a[2]}, i64 {below}, {between}, ptr {c_at}, {c[2]}, "
+                f"ptr {d_at}, {d[2]})"
+            )
 
         left = f.value(f"srem i64 {rows}, {self.rows}")
         high = f.subtract(rows, left)
