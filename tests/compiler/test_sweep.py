@@ -1,12 +1,15 @@
 """Nests that run side by side: which they are, how they are divided, and what they leave behind."""
 
+import numpy as np
 import pytest
 
+from backstory.compiler import program
 from backstory.compiler.design import Design
+from backstory.compiler.program import Native
 from backstory.compiler.sweep import divided, sweeps
 
-from .building import Building
-from .test_native import agree
+from .building import Building, classifier_step, regression_step
+from .test_native import agree, run, sample
 
 SIZES = ((300, 400), (128,), (256, 256), (7,), (250, 100))
 
@@ -38,6 +41,28 @@ def test_updates_with_their_norms_are_the_same_on_any_number_of_threads(monkeypa
     agree(update(dependent=dependent), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "graph",
+    [
+        update(),
+        update(dependent=True),
+        classifier_step([20, 30, 10], 2000),
+        regression_step([8, 30, 1], 20_000),
+    ],
+    ids=["updates", "one after the other", "classifier", "regression"],
+)
+def test_totals_are_the_same_to_the_last_bit_on_any_number_of_threads(monkeypatch, graph):
+    inputs = [sample(x.value.shape, x.value.dtype, i) for i, x in enumerate(graph.inputs)]
+    numbers = [0.1 for _ in graph.numbers]
+    left = []
+    for threads in (1, 2, 3, 8):
+        monkeypatch.setattr(program, "threads", lambda n=threads: n)
+        left.append(run(Native(graph), inputs, numbers))
+    for other in left[1:]:
+        for got, wanted in zip(other, left[0], strict=True):
+            assert np.array_equal(got, wanted, equal_nan=True)
+
+
 def test_updates_of_all_parameters_are_one_entry_whose_parts_cover_each_nest_once():
     order, nests, plan = units_and_plan(update())
     assert sweeps(order, nests, plan) == [order]
@@ -54,7 +79,9 @@ def test_updates_of_all_parameters_are_one_entry_whose_parts_cover_each_nest_onc
 
 def test_small_updates_and_one_thread_take_the_nests_one_by_one():
     order, nests, plan = units_and_plan(update())
-    assert [len(entry) for entry in divided(order, nests, plan, 1)] == [1] * len(order)
+    entries = divided(order, nests, plan, 1)
+    assert [{part.unit for part in entry} for entry in entries] == [{unit} for unit in order]
+    assert {len(entry) for entry in entries if not nests[entry[0].unit].totals} == {1}
     order, nests, plan = units_and_plan(update(((8,), (3, 4))))
     assert [len(entry) for entry in divided(order, nests, plan, 2)] == [1] * len(order)
 

@@ -19,6 +19,7 @@ __all__ = ["TOTAL", "Part", "divided", "sweeps"]
 
 # So many parts for each thread: who has a short one takes another.
 _PER_THREAD = 2
+_MOST_TOTALS = 32
 
 TOTAL = """
 def total(block):
@@ -83,18 +84,20 @@ def divided(units: Sequence[Unit], nests: Mapping[Unit, Nest], plan: Plan, threa
     """The entries that a sweep becomes: one of many parts where it is large, else one for each unit."""
     work = {unit: nests[unit].work for unit in units}
     whole = sum(work.values())
-    if threads == 1 or whole < LARGE:
-        return [[Part(unit, 0, _length(nests[unit]))] for unit in units]
-    share = whole / threads / (_PER_THREAD if len(units) > 1 else 1)
+    together = threads > 1 and whole >= LARGE
+    share = whole / threads / (_PER_THREAD if len(units) > 1 else 1) if together else math.inf
     same = {*plan.same, *plan.same.values()}
-    parts: list[Part] = []
+    found: list[list[Part]] = []
     for unit in units:
-        nest, count = nests[unit], math.ceil(work[unit] / share)
+        nest = nests[unit]
+        # Totals are added up in the same parts on any number of threads, so they are the same.
+        count = min(work[unit] / LARGE, _MOST_TOTALS) if nest.totals else work[unit] / share
         splits = nest.splits and not any(nest.written[total] in same for total in nest.totals)
-        parts += _parts(unit, _length(nest), count if splits else 1)
+        found.append(_parts(unit, _length(nest), math.ceil(count) if splits else 1))
+    if not together:
+        return found
     # The longest first, so that what is left in the end is short.
-    parts.sort(key=lambda part: -work[part.unit] / part.among)
-    return [parts]
+    return [sorted(itertools.chain(*found), key=lambda part: -work[part.unit] / part.among)]
 
 
 def _length(nest: Nest) -> int:
