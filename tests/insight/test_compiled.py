@@ -8,6 +8,7 @@ import pytest
 
 import backstory
 from backstory import nn, optim
+from backstory.errors import TraceError
 from backstory.insight import open_run
 
 RULES = {
@@ -230,6 +231,29 @@ def test_a_loss_that_is_not_finite_is_told_once(tmp_path):
     run.close()
     assert [step for step, _ in run.findings("non-finite-loss")] == [4]
     assert np.isnan(run.losses).tolist() == [False] * 3 + [True] * 3
+
+
+def test_a_second_step_of_a_watched_optimizer_is_refused_and_nothing_has_changed(tmp_path):
+    model, optimizer, _, (x, y), run = training(tmp_path / "run")
+
+    def twice(x, y):
+        for _ in range(2):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+        return loss
+
+    before = model[0].weight.detach().numpy().copy()
+    with pytest.raises(TraceError, match=r"a second step of a watched optimizer .*_compiled\.py:\d+"):
+        backstory.compile(twice)(x, y)
+    assert np.array_equal(model[0].weight.detach().numpy(), before)
+    with pytest.warns(UserWarning, match="twice runs eagerly: a second step"):
+        backstory.compile(twice, strict=False)(x, y)
+    step = compiled_step(model, optimizer)
+    step(x, y)
+    run.close()
+    assert run.steps.tolist() == [1, 2, 3]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backstory.arrays import Generator
+from backstory.errors import TraceError
 from backstory.graph import Context, context
+from backstory.history import place_of, user_line
 from backstory.insight.attach import Attachment
 from backstory.insight.logged import Logs, Mode, may_wait
 from backstory.insight.packed import StepStatistics, Stretch, weighed
@@ -134,6 +136,12 @@ class Statistics(Attachment):
             seen[1] = seen[1] + counts.astype(np.uint32)
 
     def traced_step(self, trace: Any) -> None:
+        if any(one is self and event[0] == "computed_step" for one, event in trace.events):
+            raise TraceError(
+                f"a second step of a watched optimizer inside a compiled step, at {place_of(user_line())}",
+                why="what a step did is looked at behind it, and there the parameters would have gone on",
+                instead="one optimizer step per call, or compile(step, strict=False)",
+            )
         mode = self._mode
         squares: list[Any] = [None, None, None]
         if mode.measuring:
