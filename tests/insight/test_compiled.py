@@ -233,6 +233,22 @@ def test_a_loss_that_is_not_finite_is_told_once(tmp_path):
     assert np.isnan(run.losses).tolist() == [False] * 3 + [True] * 3
 
 
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_gates_of_a_compiled_forward_pass_are_counted_when_the_step_is_measured(tmp_path, every):
+    def gates(path, compiled):
+        model, optimizer, _, (x, y), run = training(path, every=every)
+        forward = backstory.compile(lambda x: model(x)) if compiled else model
+        for _ in range(10):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(forward(x), y).backward()
+            optimizer.step()
+        run.close()
+        (site,) = run.sites
+        return [part.tolist() for part in run.gates(site)]
+
+    assert gates(tmp_path / "compiled", True) == gates(tmp_path / "eager", False)
+
+
 def test_a_second_step_of_a_watched_optimizer_is_refused_and_nothing_has_changed(tmp_path):
     model, optimizer, _, (x, y), run = training(tmp_path / "run")
 

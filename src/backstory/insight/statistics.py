@@ -87,7 +87,11 @@ class Statistics(Attachment):
         return self.alive and bool(self._handles)
 
     def begin(self, model: Module) -> bool:
-        if not super().begin(model) or not self.measuring or self._elsewhere():
+        if not super().begin(model):
+            return False
+        if (trace := context().trace) is not None:
+            trace.follow(self)  # also where nothing is measured: in other steps it is
+        if not self.measuring or self._elsewhere():
             return False
         self.restart()
         self._counted = {index: list(seen) for index, seen in self._open.items()}
