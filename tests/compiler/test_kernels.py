@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from backstory.compiler.kernels import instructions, kernel
+from backstory.compiler.native import load, object_code
 from backstory.compiler.table import Table
 
 DTYPES = {
@@ -22,6 +24,12 @@ def run(name: str, source: str, *words: int | float | np.ndarray) -> None:
     table = Table()
     table.add(kernel(name, source), [x.ctypes.data if isinstance(x, np.ndarray) else x for x in words])
     table.run()
+
+
+def test_objects_that_define_the_same_name_are_each_their_own():
+    codes = [object_code(f"define i64 @same() {{ ret i64 {i} }}") for i in range(3)]
+    found = [load(code, ["same"])[0] for code in codes]
+    assert [ctypes.CFUNCTYPE(ctypes.c_int64)(one)() for one in found] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, 2**31 - 1, -(2**31)])

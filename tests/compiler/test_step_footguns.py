@@ -447,6 +447,19 @@ def test_nothing_is_left_of_a_step_that_is_dropped(compiled):
     assert [reference() for reference in references] == [None] * 4
 
 
+@pytest.mark.parametrize("learns", [False, True])
+def test_what_the_first_call_was_given_is_not_kept(compiled, learns):
+    w = data(3).requires_grad_(learns)
+    step = compiled(lambda x: (w * x).sum())
+    x = data(3)
+    was = weakref.ref(x)
+    for y in (x, data(3)):
+        step(y)
+    del x, y
+    gc.collect()
+    assert was() is None
+
+
 def test_few_programs_are_kept(compiled):
     step = compiled(lambda x: x * 2, maxsize=2)
     for n in (1, 2, 3, 3, 2, 1):

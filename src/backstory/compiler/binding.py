@@ -43,7 +43,9 @@ class Bound:
 
     def __init__(self, traced: Traced, build: Callable[[Graph], Program]) -> None:
         trace = traced.trace
-        self.traced, self._trace, self.graph = traced, trace, trace.graph
+        self.graph, self.modes, self.looks = trace.graph, traced.modes, traced.names.looks
+        self.modules = list(trace.origins.modules.values())
+        self._traced, self._trace = traced, trace
         self._leaves = {id(x): i for i, x in enumerate(traced.leaves) if isinstance(x, Tensor)}
         self._grads = {id(g.before): g for g in trace.gradients.values() if g.before is not None}
         self._code = Code()
@@ -71,13 +73,14 @@ class Bound:
         for key, (follower, _) in trace.followers.items():
             self._lay_out(self._logs[key], follower)
         if self.history is not None:
-            self.history.bind(build, self.memory)
+            self.history.bind(build, self.memory, traced)
         self._write(given, self._code.rebuilt(shape, results))
         self.call, self.source = self._code.compiled("call(args, keywords)")
-        if self.history is None:  # arrays and tensors that may be replaced, and are needed no more
-            for found in (trace.captured, trace.lifted, trace.gradients, trace.updates.moved):
-                found.clear()
-        del self._trace, self._leaves, self._grads, self._code, self._logged, self._said
+        self.asked = [(trace.numbers.label(name), value) for name, value in trace.numbers.guards.items()]
+        # Much memory, and arrays and tensors that may be replaced: none of it is needed any more.
+        for found in (trace.captured, trace.lifted, trace.gradients, trace.updates.moved):
+            found.clear()
+        del self._traced, self._trace, self._leaves, self._grads, self._code, self._logged, self._said
 
     # What a call leaves behind
 
@@ -194,7 +197,7 @@ class Bound:
     # The code of a call
 
     def _write(self, given: Results, result: str) -> None:
-        trace, code, traced = self._trace, self._code, self.traced
+        trace, code, traced = self._trace, self._code, self._traced
         for key, (follower, mode) in trace.followers.items():
             asked = f"{code.name(follower)}.coming() is not {code.name(mode)}"
             often = follower.doubt(mode, code.name) if self._logs[key].capacity else ""
@@ -222,7 +225,7 @@ class Bound:
 
     def _ask(self, result: str) -> None:
         """Whether the program fits: arguments, names, numbers, arrays."""
-        trace, code, traced, around = self._trace, self._code, self.traced, self._around
+        trace, code, traced, around = self._trace, self._code, self._traced, self._around
         if _names_all(traced.function):
             code.reorder(traced.shape[1])
         code.unpack(traced.shape[0], "args", traced.leaves)
@@ -338,8 +341,8 @@ class Bound:
 
     def _one_by_one(self) -> None:
         """What was one array, or one tensor, in the trace must be one in each call."""
-        known = self.traced.otherwise_known()
-        for i, leaf in enumerate(self.traced.leaves):
+        known = self._traced.otherwise_known()
+        for i, leaf in enumerate(self._traced.leaves):
             if id(leaf) in known:
                 self._code.forbid(f"l{i} is not {self._code.name(leaf)}")
             array = leaf.array if isinstance(leaf, Tensor) else leaf

@@ -22,6 +22,7 @@ from backstory.tensor import wrap
 
 if TYPE_CHECKING:
     from backstory.compiler.recorded import Call
+    from backstory.compiler.traced import Traced
 
 __all__ = ["History", "Rule", "rule"]
 
@@ -98,17 +99,19 @@ def _sources(roots: Sequence[Any]) -> list[Any]:
 class History:
     """The second program of a bound one, and the node that each call makes."""
 
-    def __init__(self, traced: Any) -> None:
-        self._traced, self._rule, self._graph = traced, traced.rule, traced.trace.graph
+    def __init__(self, traced: Traced) -> None:
+        assert traced.rule is not None
+        self._function, self._rule, self._graph = traced.function, traced.rule, traced.trace.graph
+        self._places, self._found = traced.rule.places, [g is not None for g in traced.rule.gradients]
         self._program: Any = None
 
     @staticmethod
-    def of(traced: Any) -> History | None:
+    def of(traced: Traced) -> History | None:
         """For a trace whose results have a history."""
         return None if traced.rule is None else History(traced)
 
-    def bind(self, build: Callable[[Graph], Any], memory: Any) -> None:
-        """Say how programs are built, and where the arrays of a call are."""
+    def bind(self, build: Callable[[Graph], Any], memory: Any, traced: Traced) -> None:
+        """Say how programs are built, and where the arrays of a call are. What was traced is not kept."""
         from backstory.compiler.recorded import record
 
         self._record = record
@@ -117,10 +120,12 @@ class History:
         self._needed = [self._graph.inputs.index(x) for x in lean.inputs if x not in self._rule.cotangents]
         changed = {id(output.into) for output in self._graph.outputs if output.into is not None}
         self._changed = [i for i in self._needed if id(self._graph.inputs[i]) in changed]
-        trace = self._traced.trace
+        trace = traced.trace
+        self._read = self._read_of(traced)
         left = any(one.after is not one.before for one in trace.gradients.values())
         leaves = any(id(x) not in trace.lifted for x in self._rule.sources)
         self._pure = not (changed or left or leaves or trace.draws or trace.modes or trace.followers)
+        del self._rule
 
     def sources(self, code: Callable[[Any], str]) -> str:
         """The code for the tensors that the results lead to."""
@@ -137,18 +142,21 @@ class History:
         call = (self, arrays, list(memory.program.numbers), (args, keywords))
         self._record(call, moving, self._saved(args, keywords), sources)
 
+    def _read_of(self, traced: Traced) -> list[Any]:
+        """The tensors whose memory the rule reads; of an argument its place."""
+        own = {id(x): i for i, x in enumerate(traced.leaves)}
+        needed = {id(self._graph.inputs[i]) for i in self._needed if i not in self._changed}
+        found = []
+        for one in traced.trace.lifted.values():
+            captured = traced.trace.captured.get(id(one.array))
+            if captured is not None and id(captured.input) in needed and captured.place[0] != "gradient":
+                found.append(own.get(id(one.tensor), one.tensor))
+        return found
+
     def _saved(self, args: Any, keywords: Any) -> list[Any]:
         """The tensors whose memory the rule reads: nobody may change it until then."""
         leaves = tree.flatten((args, keywords))[0]
-        own = {id(x): i for i, x in enumerate(self._traced.leaves)}
-        needed = {id(self._graph.inputs[i]) for i in self._needed if i not in self._changed}
-        found = []
-        for one in self._traced.trace.lifted.values():
-            captured = self._traced.trace.captured.get(id(one.array))
-            if captured is not None and id(captured.input) in needed and captured.place[0] != "gradient":
-                place = own.get(id(one.tensor))
-                found.append(one.tensor if place is None else leaves[place])
-        return found
+        return [leaves[x] if x.__class__ is int else x for x in self._read]
 
     def pulled(self, call: Call, cotangents: Sequence[Any]) -> list[Any]:
         """The gradients of the sources of one call."""
@@ -163,7 +171,7 @@ class History:
             program.set_output(j, array)
         program.run()
         found = iter(fresh)
-        return [None if g is None else wrap(next(found), 0) for g in self._rule.gradients]
+        return [wrap(next(found), 0) if is_there else None for is_there in self._found]
 
     def again(self, call: Call, sources: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
         """The gradients with a history of their own: the function is run step by step."""
@@ -177,8 +185,8 @@ class History:
         with_grad = context().levels[0].grad_enabled
         context().levels[0].grad_enabled = True
         try:
-            leaves = tree.flatten(self._traced.function(*args, **keywords))[0]
-            roots = [leaves[i] for i in self._rule.places]
+            leaves = tree.flatten(self._function(*args, **keywords))[0]
+            roots = [leaves[i] for i in self._places]
         finally:
             context().levels[0].grad_enabled = with_grad
         return list(grad(roots, sources, cotangents, create_graph=with_grad, allow_unused=True))

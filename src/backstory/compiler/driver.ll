@@ -28,10 +28,10 @@ declare void @Py_IncRef(ptr)
 declare void @Py_DecRef(ptr)
 declare i32 @PyThread_acquire_lock(ptr, i32)
 declare void @PyThread_release_lock(ptr)
-declare i32 @yield_processor()
-@None = external global i8
-@TypeError = external global i8
-@ndarray = external global i8
+declare i32 @backstory.yield_processor()
+@backstory.None = external global i8
+@backstory.TypeError = external global i8
+@backstory.ndarray = external global i8
 @no_array = private constant [30 x i8] c"address_of takes NumPy arrays\00"
 
 declare void @llvm.x86.sse2.pause()
@@ -120,7 +120,7 @@ short:
   call void @pause()
   br label %again
 long: ; the worker may be off its core
-  %ignored = call i32 @yield_processor()
+  %ignored = call i32 @backstory.yield_processor()
   br label %again
 again:
   br label %wait
@@ -325,8 +325,8 @@ go:
   %state = call ptr @PyEval_SaveThread()
   call void @run(ptr %header)
   call void @PyEval_RestoreThread(ptr %state)
-  call void @Py_IncRef(ptr @None)
-  ret ptr @None
+  call void @Py_IncRef(ptr @backstory.None)
+  ret ptr @backstory.None
 failed:
   ret ptr null
 }
@@ -364,10 +364,10 @@ define ptr @address_of(ptr %self, ptr %array) {
 entry:
   %type_at = getelementptr i8, ptr %array, i64 TYPE_AT
   %type = load ptr, ptr %type_at
-  %exact = icmp eq ptr %type, @ndarray
+  %exact = icmp eq ptr %type, @backstory.ndarray
   br i1 %exact, label %yes, label %other
 other:
-  %derived = call i32 @PyType_IsSubtype(ptr %type, ptr @ndarray)
+  %derived = call i32 @PyType_IsSubtype(ptr %type, ptr @backstory.ndarray)
   %is_array = icmp ne i32 %derived, 0
   br i1 %is_array, label %yes, label %no
 yes:
@@ -376,6 +376,6 @@ yes:
   %result = call ptr @PyLong_FromVoidPtr(ptr %data)
   ret ptr %result
 no:
-  call void @PyErr_SetString(ptr @TypeError, ptr @no_array)
+  call void @PyErr_SetString(ptr @backstory.TypeError, ptr @no_array)
   ret ptr null
 }

@@ -58,11 +58,11 @@ def driver() -> Driver:
     text = text.replace("TYPE_AT", str(head - 8)).replace("DATA_AT", str(head))
     code = object_of("driver", text, lambda: object_code(text))
     imports = exported(_FROM_PYTHON) | {
-        "None": id(None),
-        "TypeError": id(TypeError),
-        "ndarray": id(np.ndarray),
+        "backstory.None": id(None),
+        "backstory.TypeError": id(TypeError),
+        "backstory.ndarray": id(np.ndarray),
+        "backstory.yield_processor": _yield_processor(),
     }
-    imports["yield_processor"] = _yield_processor()
     return Driver(*load(code, _DEFINED, imports))
 
 

@@ -62,18 +62,16 @@ class Explanation:
         return [x.label for x in self.bound.graph.numbers]
 
     def _guards(self) -> list[str]:
-        trace, numbers = self.bound.traced.trace, self.bound.traced.trace.numbers
-        grad, inference, _, dtype = self.bound.traced.modes
+        grad, inference, _, dtype = self.bound.modes
         rows = [f"gradients {'enabled' if grad else 'disabled'}, default dtype {dtype}"]
         rows += ["inference mode"] if inference else []
-        rows += [f"{numbers.label(name)} == {value!r}" for name, value in numbers.guards.items()]
-        for look in self.bound.traced.names.looks:
+        rows += [f"{label} == {value!r}" for label, value in self.bound.asked]
+        for look in self.bound.looks:
             plain = isinstance(look.value, (bool, int, float, str, type(None)))
             rows.append(
                 f"{look.key} == {look.value!r}" if plain else f"{look.key} is the same {_type(look.value)}"
             )
-        modules = trace.origins.modules.values()
-        training = Counter("training" if m.training else "evaluation" for m in modules)
+        training = Counter("training" if m.training else "evaluation" for m in self.bound.modules)
         return rows + [f"{count} modules as they are, in {mode} mode" for mode, count in training.items()]
 
     def _outputs(self) -> list[str]:
