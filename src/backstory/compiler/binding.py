@@ -81,6 +81,7 @@ class Bound:
         for found in (trace.captured, trace.lifted, trace.gradients, trace.updates.moved):
             found.clear()
         del self._traced, self._trace, self._leaves, self._grads, self._code, self._logged, self._said
+        del self._before, self._after, self._kept, self._sources, self._logs, self._around
 
     # What a call leaves behind
 

@@ -113,6 +113,7 @@ class Sentinel:
         """No more places."""
         self._block = Block(self._rows)
         self._header = Block([self._block.address, len(self._rows) // 4, 0])
+        del self._rows  # integers of Python take five times as much
         if not readable():
             self.holds = self.note = lambda: False
             return

@@ -73,7 +73,7 @@ class Block:
     __slots__ = ("address", "words")
 
     def __init__(self, words: Sequence[int | float]) -> None:
-        self.words = array("q", map(_bits, words))
+        self.words = array("q", list(map(_bits, words)))  # of an iterator it would be larger than need be
         self.address = self.words.buffer_info()[0]
 
     def __setitem__(self, place: int, word: int | float) -> None:
