@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from compiler.steps import BUILDERS, alike
+from compiler.steps import BUILDERS, alike, same
 from optim.rules import MAXIMIZE, SETTINGS
 
 import backstory
@@ -103,6 +103,34 @@ def test_gradients_accumulate_over_two_backwards_and_over_calls(build):
         return step, model
 
     alike(make, batches(), build, misses=2)  # without gradients from before, and with them
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+def test_gradients_of_a_walk_outside_are_clipped_used_and_cleared_inside(build, to_none):
+    def make():
+        model = network()
+        optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+        def step():
+            norm = nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=to_none)
+            return norm
+
+        return step, [model, optimizer]
+
+    inputs, held = batches(), []
+
+    def between(number, state):
+        model = state[0]
+        F.mse_loss(model(inputs[number][0]), inputs[number][1]).backward()
+        held.append(model[0].weight.grad)
+
+    alike(make, [()] * 4, build, between=between)
+    eager, own = held[:4], held[4:]
+    for x, y in zip(own, eager, strict=True):
+        same(x, y)
+        assert x._version == y._version or not to_none
 
 
 def test_groups_have_rates_of_their_own(build):

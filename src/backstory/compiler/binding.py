@@ -300,11 +300,11 @@ class Bound:
                 code.add("raise")
         else:
             code.add("run()")
-        for line in self._after:
-            code.add(line)
         for x, moved in trace.versions:
             if moved:
                 code.add(f"{self._tensor(x)}._counter[0] += {moved}")
+        for line in self._after:
+            code.add(line)
         for module, mode in trace.modes:
             code.add(f"bound.switch({code.name(module)}, {mode})")
         code.add("if memory.copies: memory.copy_back()")
