@@ -89,6 +89,22 @@ def look(block):
     np.testing.assert_array_equal(y[3], np.maximum(x, 0))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bounds_on_both_sides_beside_a_function_that_takes_the_size_itself(dtype):
+    """LLVM makes |x| <= c of them while Numba is at it, and so declares what the function declares too."""
+    x = np.linspace(-1, 1, 9).astype(dtype)
+    y = np.zeros_like(x)
+    source = f"""
+def bounded(block):
+    x, y = array(block, 0, {dtype}), array(block, 1, {dtype})
+    for i in range(9):
+        inside = ({dtype}(-0.5) <= x[i]) & (x[i] <= {dtype}(0.5))
+        y[i] = where(inside, tanh(x[i]), {dtype}(0.0))
+"""
+    run("bounded", source, x, y)
+    np.testing.assert_allclose(y, np.where(np.abs(x) <= 0.5, np.tanh(x), 0), rtol=1e-6)
+
+
 def test_extremes_of_integers():
     x = np.array([-3, 0, 9])
     y = np.zeros((2, 3), np.int64)

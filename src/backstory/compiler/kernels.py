@@ -22,6 +22,7 @@ __all__ = ["instructions", "kernel"]
 
 _ENTRY = "backstory.kernel"
 _CALLED = re.compile(r"@backstory\.([a-z0-9_]+\.f\d\d)\(")
+_DECLARED = re.compile(r"^declare .*?(@[\w.]+)\(", re.MULTILINE)
 _addresses: dict[tuple[str, str], int] = {}
 _lock = threading.RLock()
 
@@ -53,8 +54,10 @@ def _module(name: str, source: str) -> str:
     from backstory.compiler.mathematics import definitions
 
     called = set(_CALLED.findall(text))
-    for full_name in called:
-        text = re.sub(rf"^declare .*@backstory\.{re.escape(full_name)}\(.*$", "", text, flags=re.MULTILINE)
+    defined = definitions(called)
+    declared = [f"@backstory.{full_name}" for full_name in called] + _DECLARED.findall(defined)
+    for symbol in declared:  # Numba declares intrinsics too, where it finds |x| ≤ c in two comparisons
+        text = re.sub(rf"^declare .*{re.escape(symbol)}\(.*$", "", text, flags=re.MULTILINE)
     text = text.replace(f"define i32 @{function}(", f"define internal i32 @{function}(")
     entry = f"""
 define void @{_ENTRY}(i64 %block) {{
@@ -64,7 +67,7 @@ define void @{_ENTRY}(i64 %block) {{
   ret void
 }}
 """
-    return "\n".join((text, definitions(called), entry))
+    return "\n".join((text, defined, entry))
 
 
 def _lowered(name: str, source: str) -> tuple[str, str]:
