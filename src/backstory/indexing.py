@@ -112,6 +112,8 @@ def raw_index(index: Any) -> Any:
         return tuple(raw_index(part) for part in index)
     if isinstance(index, list):
         return np.asarray(index) if index else np.empty(0, np.int64)
+    if isinstance(index, np.integer):
+        return int(index)
     array = raw(index)
     trace = context().trace
     if trace is not None and hasattr(array, "shape"):

@@ -109,15 +109,26 @@ def _covered(shape: tuple[int, ...], part: tuple[int, ...], view: Linear, of: Ma
     """
     rule = view.transposes
     assert isinstance(rule, tuple)
-    covered = rule[0](eager, np.ones(part, bool), shape, **of)
-    index = of.get("index", ())
-    if not any(isinstance(i, np.ndarray) for i in (index if isinstance(index, tuple) else (index,))):
+    index, arrays, xp = _arrays(of)
+    if xp is eager:
+        covered = rule[0](eager, np.ones(part, bool), shape, **of)
+    else:
+        covered = rule[0](xp, xp.full(part, 1, np.dtype(np.float32)), shape, **of) > 0
+    if not arrays:
         return covered, None
     order = np.arange(int(np.prod(part))).reshape(part)
-    last = np.zeros(shape, order.dtype)
+    last = xp.zeros(shape, dtype=order.dtype)
     last[index] = order
     seen = last[index] == order
-    return covered, None if seen.all() else seen
+    return covered, None if xp is eager and seen.all() else seen
+
+
+def _arrays(of: Mapping[str, Any]) -> tuple[Any, list[Any], Any]:
+    """The index of a view, the arrays in it, and their namespace: in a trace they are not known yet."""
+    index = of.get("index", ())
+    arrays = [i for i in (index if isinstance(index, tuple) else (index,)) if hasattr(i, "shape")]
+    known = all(isinstance(i, np.ndarray) for i in arrays)
+    return index, arrays, eager if known else arrays[0].__array_namespace__()
 
 
 def _overwrite(xp: Any, x: Any, part: Any, view: Linear, of: Mapping[str, Any]) -> Any:
@@ -131,7 +142,9 @@ def _overwrite(xp: Any, x: Any, part: Any, view: Linear, of: Mapping[str, Any]) 
 
 def _outside(xp: Any, g: Any, ans: Any, x: Any, part: Any, view: Linear, of: Mapping[str, Any]) -> Any:
     """The upstream gradient, and 0 where the part was written."""
-    shape = view.forward(eager, np.broadcast_to(np.empty((), bool), g.shape), **of).shape
+    *_, own = _arrays(of)
+    like = np.broadcast_to(np.empty((), bool), g.shape) if own is eager else own.zeros(g.shape)
+    shape = view.forward(own, like, **of).shape
     covered, _ = _covered(g.shape, shape, view, of)
     return select(xp, xp.asarray(~covered), g)
 
