@@ -43,12 +43,12 @@ class Reach:
 
     def merge(self, first: Unit, second: Unit) -> None:
         """Both are one unit, ``first``, from now on."""
-        bit, new = 1 << self._place[second], 1 << self._place[first]
-        follows = self._after.pop(second)
-        for unit, after in self._after.items():
-            if after & bit:
-                self._after[unit] = after & ~bit | new
-        self._spread(self._place[first], first, (self._after[first] | follows) & ~bit & ~new)
+        bit, own = 1 << self._place[second], 1 << self._place[first]
+        after = (self._after.pop(second) | self._after[first]) & ~bit & ~own
+        self._after[first] = after
+        for unit, found in self._after.items():
+            if found & (bit | own):  # what led to the one leads to all that follows from the other
+                self._after[unit] = found & ~bit | own | after
         del self._place[second]
 
     def leads(self, before: Unit, after: Unit) -> bool:
