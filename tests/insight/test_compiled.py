@@ -5,11 +5,12 @@ import sqlite3
 
 import numpy as np
 import pytest
+from insight import trainings
 
 import backstory
 from backstory import nn, optim
 from backstory.errors import TraceError
-from backstory.insight import open_run
+from backstory.insight import Change, experiment, open_run
 
 RULES = {
     "sgd": lambda parameters: optim.SGD(parameters, lr=2.0, momentum=0.9),
@@ -247,6 +248,17 @@ def test_gates_of_a_compiled_forward_pass_are_counted_when_the_step_is_measured(
         return [part.tolist() for part in run.gates(site)]
 
     assert gates(tmp_path / "compiled", True) == gates(tmp_path / "eager", False)
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "adam"}, {"clip": 0.5, "momentum": 0.9}], ids=str)
+def test_reruns_of_a_compiled_training_give_its_bits(tmp_path, changes):
+    config = {**trainings.CONFIG, "lr": 0.05, "snapshots": [4], **changes}
+    run = experiment(trainings.compiled, config, tmp_path / "run", every=3)
+    assert run.gates(run.sites[0])[0].tolist() == [1, 4, 7, 10, 13], "only every third step is measured"
+    assert run.audit().units == 16 + 16 + 8
+    outcomes = run.counterfactuals([Change("same", {}, start=4), Change("slower", {"lr": 0.01})], 1, jobs=1)
+    assert outcomes.of("as it was")[0].metrics == outcomes.of("same")[0].metrics == run.result
+    assert outcomes.of("slower")[0].metrics != run.result
 
 
 def test_a_second_step_of_a_watched_optimizer_is_refused_and_nothing_has_changed(tmp_path):

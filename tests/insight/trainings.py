@@ -77,6 +77,31 @@ def regress(config: dict[str, Any], watch: Any) -> None:
     run.log(score=-error.item())
 
 
+def compiled(config: dict[str, Any], watch: Any) -> None:
+    """A regression whose step is native code: normalised, in float32, with snapshots before steps."""
+    x = inputs(config["rows"]).astype(np.float32)
+    y = targets(x)
+    parts = (nn.Linear(5, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 16), nn.BatchNorm1d(16), nn.PReLU())
+    model = nn.Sequential(*parts, nn.Dropout(0.1), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 1))
+    optimizer = optimizer_of(model, config)
+    run = watch(model, optimizer, data=x)
+
+    @backstory.compile
+    def train(x: Any, y: Any) -> None:
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(x), y).backward()
+        if config["clip"]:
+            nn.utils.clip_grad_norm_(model.parameters(), config["clip"])
+        optimizer.step()
+
+    for step in range(run.step, config["steps"]):
+        if step in config["snapshots"]:
+            run.take_snapshot()
+        batch = run.order(backstory.randperm(len(x))[: config["batch"]]).numpy()
+        train(x[batch], y[batch])
+    run.log(score=-float(np.abs(model[0].weight.detach().numpy()).sum()))
+
+
 def step_once(model: nn.Module, optimizer: optim.Optimizer, x: Any, y: Any = None) -> float:
     """One step on the mean square of the outputs (or of their distance to ``y``)."""
     out = model(backstory.as_tensor(x))

@@ -85,7 +85,8 @@ def _lowered(name: str, source: str) -> tuple[str, str]:
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.nrt = False
     flags.error_model = "numpy"
-    flags.fastmath = FastMathOptions({"contract"})
+    # Nothing is contracted: what an operation gives must not depend on what it was fused with.
+    flags.fastmath = FastMathOptions(set())
     token = slots.set(_slots(source))
     try:
         result = compiler.compile_extra(

@@ -336,7 +336,7 @@ def _definition(full_name: str) -> tuple[frozenset[str], str]:
         result = written(*(Float(writer, x) for x in parameters)).name
     elif name == "accumulate":
         # A sum's order is free, which is what lets its loop run several sums at once.
-        result = writer.emit(f"fadd reassoc contract {kind} %x0, %x1")
+        result = writer.emit(f"fadd reassoc {kind} %x0, %x1")
     else:
         result = writer.library(name, *(Float(writer, x) for x in parameters)).name
     listed = ", ".join(f"{kind} {x}" for x in parameters)

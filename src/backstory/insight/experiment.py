@@ -71,6 +71,7 @@ def experiment(
                 why="an experiment is rerun by one process, which could not be all of them",
                 instead="backstory.watch(model, optimizer, path, data=inputs) on every rank",
             )
+        source.exact = True
         recorder = Recorder(source, scan_at, every, certify=False)  # the audit does, for every step
         started.append(start_recording(recorder, Path(path), recipe))
         return started[0]
@@ -289,6 +290,9 @@ class Rerun(Listener, Watched):
 
     sees = staticmethod(lambda step: False)
 
+    def site_index(self, name: str, op: str, units: int) -> int:
+        return 0  # compiled steps count gates, as in the recording; nobody reads them
+
     def before_step(self) -> None:
         pass
 
@@ -327,7 +331,9 @@ def rerun(
                 why="an experiment follows one training",
                 instead="one call of watch() for every config",
             )
-        made.append(make(source_of(model, optimizer, data, generator)))
+        source = source_of(model, optimizer, data, generator)
+        source.exact = True
+        made.append(make(source))
         made[0].source.attach(made[0])
         return made[0]
 

@@ -61,7 +61,7 @@ class OwnSource(Statistics):
         return [(x, x.array.copy()) for x in (*self.model.parameters(), *self.model.buffers())]
 
     def prepare(self) -> None:
-        self._prepared = self._before(fused=True) if self._mode.seen else None
+        self._prepared = self._before(fused=True) if self._watching else None
 
     def complete(self, gradients: Mapping[str, np.ndarray]) -> None:
         assert self._prepared is not None, "a step that is seen before was prepared"

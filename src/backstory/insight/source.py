@@ -145,6 +145,8 @@ class Source(ABC):
         self.clock = np.zeros(2, np.int64)
         self._clock = self.clock.data
         self.every = 0  # measure every so many steps, from the first on; 0: never
+        #: Whether compiled steps compute the same whatever is measured, so that a rerun gives the same bits.
+        self.exact = False
         self.listener: Listener | None = None
         #: What was noticed on the way and nobody has stored yet: (step, code, text).
         self.notes: list[tuple[int, str, str]] = []

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Statistics"]
 
+_EXACT = Mode(measuring=True, seen=True, alone=True)
+
 
 class Statistics(Attachment):
     """Measures every ``every``-th step."""
@@ -43,6 +45,7 @@ class Statistics(Attachment):
         self._squares: Any = None  # of a compiled step: of gradients, changes, weights
         self._tensors = [p for _, p in self.parameters]
         self._logs = Logs()
+        self._watching = False  # whether the listener sees the coming compiled step
 
     def attach(self, listener: Listener) -> None:
         super().attach(listener)
@@ -53,6 +56,8 @@ class Statistics(Attachment):
 
     def _modes(self, seen: bool, alone: bool) -> list[Mode]:
         """The modes of the steps of one period."""
+        if self.exact:
+            return [_EXACT] * self._period
         known = {measuring: Mode(measuring, seen, alone) for measuring in (False, True)}
         return [known[self.every > 0 and step % self.every == 0] for step in range(self._period)]
 
@@ -60,7 +65,8 @@ class Statistics(Attachment):
         if self._clock[1] and not self._attended():
             return None
         step = self._clock[0]
-        modes = self._seen if self._sees(step + 1) else self._alone if self._clock[1] else self._unseen
+        self._watching = self._sees(step + 1)
+        modes = self._seen if self._watching else self._alone if self._clock[1] else self._unseen
         self._mode = mode = modes[step % self._period]
         return mode
 
@@ -91,7 +97,7 @@ class Statistics(Attachment):
             return False
         if (trace := context().trace) is not None:
             trace.follow(self)  # also where nothing is measured: in other steps it is
-        if not self.measuring or self._elsewhere():
+        if not (self.measuring or (trace is not None and self.exact)) or self._elsewhere():
             return False
         self.restart()
         self._counted = {index: list(seen) for index, seen in self._open.items()}
@@ -129,6 +135,8 @@ class Statistics(Attachment):
 
     def opened(self, index: int, rows: int, counts: Any) -> None:
         """Of so many rows, ``counts`` opened each unit of a site."""
+        if not self.measuring:
+            return
         if self._seen_at != self.step:
             self._open = {}
         self._seen_at, self._clock[1] = self.step, 1
@@ -164,10 +172,11 @@ class Statistics(Attachment):
 
     def computed_step(self, squares: Any, rates: Any, owners: Any, gradients: Any) -> None:
         """A compiled step is over: the squares of all norms, and the gradients of the parameters named."""
-        if self._mode.seen:
+        if self._watching:
             self.complete(dict(zip(owners, gradients, strict=True)))
             self.tell("before_step")
-        self._squares = [None if part is None else [float(x) for x in part] for part in squares]
+        known = squares if self.measuring else [None, None, None]
+        self._squares = [None if part is None else [float(x) for x in part] for part in known]
         self.stepped()
 
     def may_wait(self, events: Sequence[tuple[Any, ...]]) -> bool:
@@ -195,7 +204,7 @@ class Statistics(Attachment):
         trace = context().trace
         if trace is not None:
             trace.follow(self)
-            if self.measuring:
+            if self._mode.measuring:
                 self.optimizer.changes = self._changes = {}
             return
         if self.measuring:
