@@ -6,12 +6,40 @@ from pathlib import Path
 
 import numpy as np
 
+import backstory
+from backstory import nn, optim
 from backstory.compiler import program
 from backstory.compiler.program import Native
 
 from .building import Building, classifier_step
 
 GOLDEN = Path(__file__).with_name("classifier_step.txt")
+WHOLE = Path(__file__).with_name("training_step.txt")
+
+
+def training_step():
+    """A compiled step of a small regression, after two calls."""
+    backstory.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 1))
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    @backstory.compile
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    for _ in range(2):
+        step(backstory.randn(5, 3), backstory.randn(5, 1))
+    return step
+
+
+def test_the_whole_code_of_a_step_reads_as_it_did(monkeypatch):
+    monkeypatch.setattr(program, "threads", lambda: 1)
+    # To accept a change: write training_step().source to the file, and read it.
+    assert training_step().source == WHOLE.read_text(encoding="utf-8")
 
 
 def test_the_code_of_a_small_step_reads_as_it_did(monkeypatch):

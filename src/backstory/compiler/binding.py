@@ -9,6 +9,7 @@ the code of a call is written (:mod:`~.calling`), and the memory of inputs and o
 from __future__ import annotations
 
 import inspect
+import re
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -75,7 +76,8 @@ class Bound:
         if self.history is not None:
             self.history.bind(build, self.memory, traced)
         self._write(given, self._code.rebuilt(shape, results))
-        self.call, self.source = self._code.compiled("call(args, keywords)")
+        self.call, code = self._code.compiled("call(args, keywords)")
+        self.source = "\n".join([*self._legend(code), "", code])
         self.asked = [(trace.numbers.label(name), value) for name, value in trace.numbers.guards.items()]
         # Much memory, and arrays and tensors that may be replaced: none of it is needed any more.
         for found in (trace.captured, trace.lifted, trace.gradients, trace.updates.moved):
@@ -312,6 +314,32 @@ class Bound:
             if not log.capacity:
                 code.add(f"{name}.computed({code.name(log)}.told())")
         code.env["logs"] = list(self._logs.values())  # the program writes to their memory
+
+    def _legend(self, code: str) -> list[str]:
+        """What names in the code stand for, as comments."""
+        known = {}
+        for name, (kind, optimizer, which) in self._trace.numbers.owners.items():
+            part = (
+                f"group {which}"
+                if kind == "group"
+                else f"state of {self._trace.label_of(which) or 'a tensor'}"
+            )
+            known[name] = f"{type(optimizer).__name__}, {part}"
+        for name, x in self._code.env.items():
+            if name[1:].isdigit():
+                known.setdefault(name, self._what(x))
+        used = dict.fromkeys(re.findall(r"\b[do]\d+\b", code))
+        return [
+            f"# {name}: {known[name]}" for name in sorted(used, key=lambda name: (name[0], int(name[1:])))
+        ]
+
+    def _what(self, x: Any) -> str:
+        """What an object is, for people."""
+        if isinstance(x, Tensor):
+            return self._trace.label_of(x) or "a tensor"
+        if isinstance(x, dict):
+            return "a copy, from the last call" if not x else "a dict"
+        return getattr(x, "__name__", None) or (str(x) if isinstance(x, np.dtype) else type(x).__name__)
 
     def _place(self, captured: Captured) -> str:
         """The code that finds an array of the call."""

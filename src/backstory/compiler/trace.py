@@ -243,10 +243,10 @@ class Trace:
         if array.__class__ is np.ndarray:
             self._lifted(x._grad, self.incoming(array, "state", self.label_of(x, "grad"), ("gradient", x)))
 
-    def label_of(self, x: Any, what: str) -> str:
-        """A label for what belongs to a tensor."""
-        name = self.origins.labels.get(id(x)) or x.name
-        return f"{name}.{what}" if name else what
+    def label_of(self, x: Any, what: str = "") -> str:
+        """A label for a tensor, or for what belongs to it."""
+        name = self.origins.labels.get(id(x)) or x.name or ""
+        return f"{name}.{what}" if name and what else name or what
 
     def copied(self, x: Any, dtype: Any) -> Symbol:
         """New memory with the entries of ``x``, which is a symbol, an array from outside or a number."""
