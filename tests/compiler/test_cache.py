@@ -83,6 +83,19 @@ def test_what_was_used_longest_ago_goes_first(monkeypatch):
     assert sorted(file.name[:2] for file in folder().iterdir()) == ["n0", "n2", "n3"]
 
 
+def test_the_folder_is_bounded_though_it_is_looked_through_only_now_and_then(monkeypatch):
+    monkeypatch.setattr(cache, "LIMIT", 64_000)
+    looks = []
+    shrink = cache._shrink
+    monkeypatch.setattr(cache, "_shrink", lambda newest: (looks.append(newest), shrink(newest)))
+    most = 0
+    for number in range(1000):
+        object_of(f"n{number}", f"{number}", lambda: bytes(100))
+        most = max(most, contents().size) if number % 20 == 0 else most
+    assert 50 <= len(looks) <= 200
+    assert most < 1.5 * 64_000
+
+
 def test_an_object_larger_than_the_whole_cache_is_still_made(monkeypatch):
     monkeypatch.setattr(cache, "LIMIT", 10)
     assert object_of("large", "", lambda: bytes(100)) == bytes(100)

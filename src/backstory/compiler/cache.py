@@ -30,7 +30,8 @@ from backstory.compiler.native import host
 __all__ = ["LIMIT", "Contents", "clear", "contents", "folder", "object_of"]
 
 LIMIT = 64 * 2**20
-"""How many bytes the folder holds at most."""
+"""How many bytes the folder holds, give or take what is written between two looks."""
+_LOOKS = 64  # at it, while as much is written as it holds
 _MAKERS = ("native.py", "scalar_code.py", "mathematics.py", "language.py", "kernels.py")
 _SUFFIX = ".object"
 _MAGIC = b"backstory object 1\n"
@@ -118,26 +119,29 @@ def _write(place: Path, code: bytes) -> None:
         with suppress(OSError):
             os.unlink(part)
         return
-    _shrink(place)
+    # A folder of ten thousand objects takes longer to look through than one takes to make. So it is done
+    # about once in so many bytes, by whichever process: whether it is this one's turn the name decides.
+    if int(place.stem[-8:], 16) % max(LIMIT // _LOOKS, 1) < len(code):
+        _shrink(place)
 
 
 def _shrink(newest: Path) -> None:
     """Delete what was used longest ago until the rest fits, and what a killed process left half written."""
-    files: list[tuple[float, int, Path]] = []
-    for file in newest.parent.iterdir():
+    files: list[tuple[float, int, str]] = []
+    for file in os.scandir(newest.parent):
         with suppress(OSError):
             facts = file.stat()
-            if file.suffix == ".part" and facts.st_mtime < time.time() - 3600:
-                file.unlink()
-            elif file.suffix == _SUFFIX:
-                files.append((facts.st_mtime, facts.st_size, file))
+            if file.name.endswith(".part") and facts.st_mtime < time.time() - 3600:
+                os.unlink(file)
+            elif file.name.endswith(_SUFFIX):
+                files.append((facts.st_mtime, facts.st_size, file.path))
     excess = sum(size for _, size, _ in files) - LIMIT
     for _, size, file in sorted(files):
         if excess <= 0:
             return
-        if file != newest:
+        if file != str(newest):
             with suppress(OSError):
-                file.unlink()
+                os.unlink(file)
                 excess -= size
 
 
