@@ -84,7 +84,8 @@ def _measure_most(plan: Plan, name: str, environment: Mapping[str, str], found: 
     if plan.quick:
         return
     failures = Failures()
-    found.process = memory.peaks(name, _swift(sound), 1, threads, environment, failures)
+    # In the first of three rounds the kernels of the small step before are compiled, in that process.
+    found.process = memory.peaks(name, _swift(sound), 3, threads, environment, failures)
     traced = [peer for peer in sound if peer in memory.TRACED]
     found.arrays = memory.peaks(name, traced, 1, threads, environment, failures, arrays=True)
     plan.note(f"{name}, memory", failures)
